@@ -1,0 +1,1 @@
+"""Rectangles to offsets; knows no DNN."""

@@ -1,0 +1,38 @@
+"""Cycles and bytes of one DRAM transfer.
+
+``latency + ceil(bytes / bandwidth)``, the bytes of every contiguous run rounded up to bursts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.hardware import Dram
+
+Ints = NDArray[np.int64]
+
+
+def moved_bytes(dram: Dram, run_bytes: int, runs: int = 1) -> int:
+    """Bytes that cross the pins when `runs` contiguous runs of `run_bytes` are moved."""
+    return -(-run_bytes // dram.burst_bytes) * dram.burst_bytes * runs
+
+
+def transfer_cycles(dram: Dram, moved: int) -> int:
+    """Cycles of one transfer of `moved` bytes (whole bursts); nothing costs nothing."""
+    if not moved:
+        return 0
+    rate = dram.bytes_per_cycle
+    return dram.latency_cycles - (-moved * rate.denominator // rate.numerator)
+
+
+def moved_bytes_array(dram: Dram, run_bytes: Ints, runs: Ints | int = 1) -> Ints:
+    """`moved_bytes` over arrays."""
+    return -(-run_bytes // dram.burst_bytes) * dram.burst_bytes * runs
+
+
+def transfer_cycles_array(dram: Dram, moved: Ints) -> Ints:
+    """`transfer_cycles` over an array."""
+    rate = dram.bytes_per_cycle
+    cycles = dram.latency_cycles - (-moved * rate.denominator // rate.numerator)
+    return np.where(moved > 0, cycles, 0)

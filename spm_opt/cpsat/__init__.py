@@ -1,0 +1,1 @@
+"""The joint model: the only room that mentions OR-tools."""

@@ -1,0 +1,1 @@
+"""Files: only here does anyone open one or know how a key is spelled."""

@@ -1,0 +1,363 @@
+"""The network: tensors and layers over a networkx DAG, checked once, here.
+
+A `Network` is what the user wrote, on paper: shapes, names and element types. It is immutable.
+Before `spm_opt.graph.normalize.normalize` it may contain views, batch normalisations and
+activations as layers of their own; after it only layers that compute remain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final
+
+import networkx as nx
+
+from spm_opt.errors import GraphError
+from spm_opt.graph.ops import WHOLE, Gather, Loops, Op, RowMap, Shape, row_axis, row_count
+
+#: bytes of one element
+DTYPE_BYTES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "bfloat16": 2,
+        "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
+    }
+)  # fmt: skip
+#: element types that a network may be planned in (`--dtype`)
+PLAN_DTYPES: Final = ("int8", "int16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A feature map: an activation that layers write and read.
+
+    It lies in memory row by row: the row axis first, the other axes in their order after it, so a
+    run of rows is one contiguous run of bytes.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = "int8"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows (extent of the row axis)."""
+        return row_count(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.size_bytes // self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant of a layer: kernel, bias, table. ``moved_bytes`` is what a run reads of it."""
+
+    name: str
+    shape: Shape
+    dtype: str = "int8"
+    #: weight, bias, constant or table
+    role: str = "weight"
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole constant."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One input of a layer: a tensor, under the shape the layer sees.
+
+    ``row_axis`` is the axis of ``shape`` that runs over the tensor's own rows, None where the view
+    mixes them.
+    """
+
+    tensor: str
+    shape: Shape
+    row_axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator of the DAG.
+
+    ``cycles`` are measured cycles of the whole layer, which override the compute model.
+    ``folded`` names the source nodes that were folded into this one.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[Operand, ...]
+    output: str
+    output_shape: Shape
+    weights: tuple[Weight, ...] = ()
+    cycles: int | None = None
+    folded: tuple[str, ...] = ()
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the inputs as the operator sees them."""
+        return tuple(operand.shape for operand in self.inputs)
+
+    @property
+    def loops(self) -> Loops | None:
+        """MAC loop nest of the whole output."""
+        return self.op.loops(self.input_shapes, self.output_shape)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole layer."""
+        loops = self.loops
+        return 0 if loops is None else loops.macs
+
+    @property
+    def vector_ops(self) -> int:
+        """Vector-lane operations of the whole layer."""
+        return self.op.vector_ops(self.input_shapes, self.output_shape)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the output."""
+        return row_count(self.output_shape)
+
+    @property
+    def parameters(self) -> int:
+        """Number of constants' elements."""
+        return sum(weight.elements for weight in self.weights)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of constants that a run of the layer reads.
+
+        A look-up table in DRAM is read only where it is looked up.
+        """
+        total = sum(w.size_bytes for w in self.weights if w.role != "table")
+        if isinstance(self.op, Gather):
+            tables = [w for w in self.weights if w.role == "table"]
+            looked_up = math.prod(self.output_shape)
+            total += sum(min(w.size_bytes, looked_up * DTYPE_BYTES[w.dtype]) for w in tables)
+        return total
+
+    def input_rows(self, index: int) -> RowMap:
+        """Rows of input `index`'s tensor that output rows need (see `RowMap`)."""
+        wanted = self.op.input_rows(index, self.input_shapes, self.output_shape)
+        if wanted.axis is None or wanted.axis != self.inputs[index].row_axis:
+            return WHOLE
+        return wanted
+
+
+@dataclass(frozen=True)
+class Network:
+    """A DAG of layers, checked on construction.
+
+    Parameters
+    ----------
+    name : str
+    tensors : mapping of str to Tensor
+        Every feature map, network inputs included.
+    layers : tuple of Layer
+        In the order of the source; any order is accepted, a cycle is not.
+    inputs, outputs : tuple of str
+        Tensors that come from and go to DRAM.
+    warnings : tuple of str
+        What the reader could not take literally, for the user.
+
+    Raises
+    ------
+    GraphError
+        Naming the layer, for a cycle, a missing or doubly produced tensor, or a wrong shape.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    layers: tuple[Layer, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    #: other names of tensors (views), as the source spelled them
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for rule in _RULES:
+            rule(self)
+
+    @cached_property
+    def producer(self) -> Mapping[str, int]:
+        """Index of the layer that writes each tensor (inputs absent)."""
+        return {layer.output: i for i, layer in enumerate(self.layers)}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the layers that read each tensor, without repetition."""
+        found: dict[str, list[int]] = {name: [] for name in self.tensors}
+        for i, layer in enumerate(self.layers):
+            for operand in layer.inputs:
+                if not found[operand.tensor] or found[operand.tensor][-1] != i:
+                    found[operand.tensor].append(i)
+        return {name: tuple(indices) for name, indices in found.items()}
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[int]:
+        """The DAG: nodes are layer indices, edges carry the tensor's name as ``tensor``."""
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        graph.add_nodes_from(range(len(self.layers)))
+        for name, readers in self.readers.items():
+            if name in self.producer:
+                graph.add_edges_from(
+                    (self.producer[name], reader, {"tensor": name}) for reader in readers
+                )
+        return graph
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Number of constants' elements."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of constants that one inference reads."""
+        return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def feature_map_bytes(self) -> int:
+        """Bytes of all feature maps, network inputs included, each once."""
+        return sum(tensor.size_bytes for tensor in self.tensors.values())
+
+    def with_dtype(self, dtype: str) -> Network:
+        """The same network with every floating or 8/16-bit element planned as `dtype`.
+
+        Biases of integer networks are 32-bit accumulators' type; index tensors keep their type.
+        """
+        if dtype not in PLAN_DTYPES:
+            raise GraphError(
+                "unknown element type", field="dtype", found=dtype, allowed=PLAN_DTYPES
+            )
+        tensors = {
+            name: t if _is_index(t.dtype) else replace(t, dtype=dtype)
+            for name, t in self.tensors.items()
+        }
+        bias = "int32" if dtype.startswith("int") else dtype
+        layers = tuple(
+            replace(
+                layer,
+                weights=tuple(
+                    replace(w, dtype=bias if w.role == "bias" else dtype)
+                    if w.role == "bias" or not _is_index(w.dtype)
+                    else w
+                    for w in layer.weights
+                ),
+            )
+            for layer in self.layers
+        )
+        return replace(self, tensors=tensors, layers=layers)
+
+
+def operand_of(tensor: Tensor, shape: Shape | None = None) -> Operand:
+    """`tensor` as a layer's input, seen under `shape` (its own by default)."""
+    if shape is None or shape == tensor.shape:
+        return Operand(tensor.name, tensor.shape, row_axis(tensor.shape))
+    return Operand(tensor.name, shape, _viewed_row_axis(tensor.shape, shape))
+
+
+def _viewed_row_axis(source: Shape, view: Shape) -> int | None:
+    """Axis of `view` that runs over the rows of `source`: same extent, same volume before it."""
+    axis = row_axis(source)
+    if axis is None:
+        return None
+    before = math.prod(source[:axis])
+    for i, extent in enumerate(view):
+        if extent == source[axis] and math.prod(view[:i]) == before:
+            return i
+    return None
+
+
+def _is_index(dtype: str) -> bool:
+    return dtype in ("int32", "uint32", "int64", "uint64", "bool")
+
+
+def _check_names(network: Network) -> None:
+    seen: set[str] = set()
+    for layer in network.layers:
+        if layer.name in seen:
+            raise GraphError("two layers have the same name", field=layer.name)
+        seen.add(layer.name)
+
+
+def _check_tensors(network: Network) -> None:
+    written = set(network.inputs)
+    for layer in network.layers:
+        if layer.output in written:
+            raise GraphError("this tensor is produced twice", field=layer.name, found=layer.output)
+        written.add(layer.output)
+    for layer in network.layers:
+        for operand in layer.inputs:
+            if operand.tensor not in written:
+                raise GraphError(
+                    "this input is produced by no layer", field=layer.name, found=operand.tensor
+                )
+    for name in network.outputs:
+        if name not in written:
+            raise GraphError("this network output is produced by no layer", found=name)
+    for name, tensor in network.tensors.items():
+        if tensor.dtype not in DTYPE_BYTES:
+            raise GraphError(
+                "unknown element type", field=name, found=tensor.dtype, allowed=DTYPE_BYTES
+            )
+        if any(extent < 1 for extent in tensor.shape):
+            raise GraphError("every extent must be positive", field=name, found=tensor.shape)
+
+
+def _check_acyclic(network: Network) -> None:
+    if not nx.is_directed_acyclic_graph(network.graph):
+        cycle = nx.find_cycle(network.graph)
+        names = " -> ".join(network.layers[edge[0]].name for edge in cycle)
+        raise GraphError(f"the graph has a cycle: {names}")
+
+
+def _check_shapes(network: Network) -> None:
+    for layer in network.layers:
+        for operand in layer.inputs:
+            tensor = network.tensors[operand.tensor]
+            if math.prod(operand.shape) != math.prod(tensor.shape):
+                raise GraphError(f"cannot view {tensor.shape} as {operand.shape}", field=layer.name)
+        try:
+            shape = layer.op.infer(layer.input_shapes)
+        except GraphError as error:
+            raise GraphError(error.message, field=layer.name, found=error.found) from None
+        if shape != layer.output_shape or network.tensors[layer.output].shape != shape:
+            raise GraphError(
+                f"{layer.op.kind} gives shape {shape}", field=layer.name, found=layer.output_shape
+            )
+
+
+_RULES = (_check_names, _check_tensors, _check_acyclic, _check_shapes)
+
+
+def topological(network: Network) -> tuple[int, ...]:
+    """Layer indices in a topological order that keeps the source's order where it can."""
+    return tuple(nx.lexicographical_topological_sort(network.graph))
+
+
+def by_name(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Tensors as a mapping."""
+    return {tensor.name: tensor for tensor in tensors}

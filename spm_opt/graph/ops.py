@@ -1,0 +1,699 @@
+"""Operator kinds: what a DNN operator is on paper.
+
+Each kind answers four questions, and everything else in spm_opt is generic:
+
+1. `Op.infer`: the output shape, from the input shapes;
+2. `Op.loops` / `Op.vector_ops`: the work of the whole output (both are linear in output rows);
+3. `Op.input_rows`: the rows of an input that a run of output rows needs;
+4. `Op.channel_axis`: the output axis that may be cut into slices with their own weights.
+
+Nothing here knows bytes per second, scratchpads or weights' values. The *row axis* of a tensor is
+its last but one axis (height of an image in NCHW, tokens of a sequence, samples of a matrix).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from spm_opt.errors import GraphError
+from spm_opt.units import ceil_div
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def row_axis(shape: Shape) -> int | None:
+    """Axis of `shape` that is cut into stripes; None for vectors and scalars."""
+    return len(shape) - 2 if len(shape) >= 2 else None
+
+
+def row_count(shape: Shape) -> int:
+    """Number of rows of a tensor of this shape."""
+    axis = row_axis(shape)
+    return 1 if axis is None else shape[axis]
+
+
+@dataclass(frozen=True, slots=True)
+class RowMap:
+    """Input rows that output rows need, along one axis of the input.
+
+    Output rows ``[begin, end)`` need the input rows
+    ``[floor((scale*begin + first)/divisor), floor((scale*(end-1) + last)/divisor) + 1)``,
+    clipped to the input. ``axis=None`` means that every output row needs the whole input.
+    """
+
+    axis: int | None
+    scale: int = 1
+    first: int = 0
+    last: int = 0
+    divisor: int = 1
+
+    def needed(self, begin: int, end: int, rows: int) -> tuple[int, int]:
+        """Input rows, clipped to ``[0, rows)``, that output rows ``[begin, end)`` need."""
+        if self.axis is None:
+            return 0, rows
+        low = (self.scale * begin + self.first) // self.divisor
+        high = (self.scale * (end - 1) + self.last) // self.divisor + 1
+        low, high = max(0, min(low, rows)), max(0, min(high, rows))
+        return low, max(low, high)
+
+
+WHOLE = RowMap(None)
+
+
+def same_row(shape: Shape) -> RowMap:
+    """Row map of an input that is read row by row."""
+    return RowMap(row_axis(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """The MAC loop nest of an output: extents of its eight dimensions.
+
+    ``b`` batch, ``g`` groups, ``k`` output and ``c`` input channels of one group, ``oy``/``ox``
+    output rows and columns, ``fy``/``fx`` kernel rows and columns. MACs are their product.
+    """
+
+    b: int = 1
+    g: int = 1
+    k: int = 1
+    c: int = 1
+    oy: int = 1
+    ox: int = 1
+    fy: int = 1
+    fx: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the nest."""
+        return self.b * self.g * self.k * self.c * self.oy * self.ox * self.fy * self.fx
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """Common answers; each kind overrides those that differ."""
+
+    kind: ClassVar[str] = ""
+    #: reads its single input unchanged, under another shape: an alias, never a copy
+    is_view: ClassVar[bool] = False
+    #: may be cut into row stripes and share a group with other layers
+    tileable: ClassVar[bool] = True
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Output shape. Raises GraphError where the input shapes are impossible."""
+        raise NotImplementedError
+
+    def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops | None:
+        """MAC loop nest of the whole output, None for vector operators."""
+        return None
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        """Vector-lane operations of the whole output (0 where a MAC nest exists)."""
+        return math.prod(output)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        """Row map of input `index`."""
+        return same_row(inputs[index])
+
+    def channel_axis(self, output: Shape) -> int | None:
+        """Output axis that can be cut into slices with their own weights, if any."""
+        return None
+
+    def channel_step(self) -> int:
+        """Slices of the channel axis are multiples of this many channels."""
+        return 1
+
+
+def _one(op: Op, inputs: tuple[Shape, ...], rank: int = 0) -> Shape:
+    if len(inputs) != 1:
+        raise GraphError(f"{op.kind} takes one input", found=len(inputs))
+    if len(inputs[0]) < rank:
+        raise GraphError(f"{op.kind} needs at least {rank} axes", found=inputs[0])
+    return inputs[0]
+
+
+def _spatial_output(
+    op: Op, size: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Shape,
+    ceil_mode: bool = False,
+) -> Shape:  # fmt: skip
+    rank = len(kernel)
+    result = []
+    for i, extent in enumerate(size):
+        span = extent + pads[i] + pads[rank + i] - dilation[i] * (kernel[i] - 1) - 1
+        if span < 0:
+            raise GraphError(f"the {op.kind} kernel is larger than the padded input", found=size)
+        steps = ceil_div(span, stride[i]) if ceil_mode else span // stride[i]
+        # a window that starts in the end padding does not count (ONNX, PyTorch)
+        if ceil_mode and steps * stride[i] >= extent + pads[i]:
+            steps -= 1
+        result.append(steps + 1)
+    return tuple(result)
+
+
+def _window_rows(
+    shape: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Shape
+) -> RowMap:
+    if len(kernel) < 2:
+        return WHOLE
+    i = len(kernel) - 2
+    return RowMap(row_axis(shape), stride[i], -pads[i], -pads[i] + dilation[i] * (kernel[i] - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(Op):
+    """Convolution (grouped, depthwise, dilated, asymmetric padding), N C spatial.
+
+    ``pads`` are all begins, then all ends, as in ONNX.
+    """
+
+    kind: ClassVar[str] = "conv"
+    out_channels: int
+    kernel: Shape
+    stride: Shape
+    pads: Shape
+    dilation: Shape
+    groups: int = 1
+    bias: bool = False
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs, 3)
+        if len(shape) != 2 + len(self.kernel):
+            raise GraphError("conv kernel and input disagree in rank", found=shape)
+        if shape[1] % self.groups or self.out_channels % self.groups:
+            raise GraphError(
+                f"conv channels are not divisible by groups={self.groups}", found=shape
+            )
+        size = _spatial_output(self, shape[2:], self.kernel, self.stride, self.dilation, self.pads)
+        return (shape[0], self.out_channels, *size)
+
+    def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
+        kernel, size = self.kernel, output[2:]
+        return Loops(
+            b=output[0] * math.prod(size[:-2]),
+            g=self.groups,
+            k=self.out_channels // self.groups,
+            c=inputs[0][1] // self.groups * math.prod(kernel[:-2]),
+            oy=size[-2] if len(size) > 1 else 1,
+            ox=size[-1],
+            fy=kernel[-2] if len(kernel) > 1 else 1,
+            fx=kernel[-1],
+        )
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads)
+
+    def channel_axis(self, output: Shape) -> int | None:
+        return 1 if len(output) >= 4 else None
+
+    def channel_step(self) -> int:
+        return self.out_channels // self.groups if self.groups > 1 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConvTranspose(Op):
+    """Transposed convolution; ``output_pads`` per spatial axis."""
+
+    kind: ClassVar[str] = "conv_transpose"
+    out_channels: int
+    kernel: Shape
+    stride: Shape
+    pads: Shape
+    dilation: Shape
+    output_pads: Shape
+    groups: int = 1
+    bias: bool = False
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs, 3)
+        rank = len(self.kernel)
+        if len(shape) != 2 + rank or shape[1] % self.groups:
+            raise GraphError("conv_transpose kernel, groups and input disagree", found=shape)
+        size = tuple(
+            self.stride[i] * (shape[2 + i] - 1)
+            + self.dilation[i] * (self.kernel[i] - 1) + 1
+            + self.output_pads[i] - self.pads[i] - self.pads[rank + i]
+            for i in range(rank)
+        )  # fmt: skip
+        if min(size) < 1:
+            raise GraphError("conv_transpose output is empty", found=size)
+        return (shape[0], self.out_channels, *size)
+
+    def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
+        # Every input pixel meets every tap once: counted per output row by spreading the input
+        # pixels evenly, fy*fx taps over stride*stride output pixels.
+        taps = [ceil_div(k, s) for k, s in zip(self.kernel, self.stride, strict=True)]
+        return Loops(
+            b=output[0] * math.prod(output[2:-2]),
+            g=self.groups,
+            k=self.out_channels // self.groups,
+            c=inputs[0][1] // self.groups * math.prod(taps[:-2]),
+            oy=output[-2] if len(output) > 3 else 1,
+            ox=output[-1],
+            fy=taps[-2] if len(taps) > 1 else 1,
+            fx=taps[-1],
+        )
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        if len(self.kernel) < 2:
+            return WHOLE
+        i = len(self.kernel) - 2
+        reach, stride = self.dilation[i] * (self.kernel[i] - 1), self.stride[i]
+        return RowMap(
+            row_axis(inputs[0]), 1, self.pads[i] - reach + stride - 1, self.pads[i], stride
+        )
+
+    def channel_axis(self, output: Shape) -> int | None:
+        return 1 if len(output) >= 4 and self.groups == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Op):
+    """Matrix product with a weight matrix over the last axis (gemm, fully connected)."""
+
+    kind: ClassVar[str] = "linear"
+    out_features: int
+    bias: bool = False
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return (*_one(self, inputs, 1)[:-1], self.out_features)
+
+    def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
+        rows = row_count(output)
+        return Loops(
+            b=math.prod(output[:-1]) // rows, k=self.out_features, c=inputs[0][-1], oy=rows
+        )
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0
+
+    def channel_axis(self, output: Shape) -> int | None:
+        return len(output) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul(Op):
+    """Product of two activations, batched and broadcast over the leading axes."""
+
+    kind: ClassVar[str] = "matmul"
+    transpose_b: bool = False
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        if len(inputs) != 2 or min(len(shape) for shape in inputs) < 2:
+            raise GraphError("matmul takes two inputs of at least two axes", found=inputs)
+        left, right = inputs
+        inner, columns = (right[-1], right[-2]) if self.transpose_b else (right[-2], right[-1])
+        if left[-1] != inner:
+            raise GraphError(f"matmul cannot multiply {left} by {right}")
+        return (*broadcast((left[:-2], right[:-2])), left[-2], columns)
+
+    def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
+        return Loops(b=math.prod(output[:-2]), k=output[-1], c=inputs[0][-1], oy=output[-2])
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return same_row(inputs[0]) if index == 0 else WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class Pool(Op):
+    """Max or average pooling with a window."""
+
+    kind: ClassVar[str] = "pool"
+    mode: str
+    kernel: Shape
+    stride: Shape
+    pads: Shape
+    dilation: Shape
+    ceil_mode: bool = False
+    count_include_pad: bool = False
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs, 3)
+        if len(shape) != 2 + len(self.kernel):
+            raise GraphError("pool kernel and input disagree in rank", found=shape)
+        size = _spatial_output(
+            self, shape[2:], self.kernel, self.stride, self.dilation, self.pads, self.ceil_mode
+        )
+        return (*shape[:2], *size)
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return math.prod(output) * math.prod(self.kernel)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce(Op):
+    """Reduction over axes (mean, sum, max, min ...); global pooling is a mean over space."""
+
+    kind: ClassVar[str] = "reduce"
+    mode: str
+    axes: Shape
+    keepdims: bool = True
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs)
+        axes = {axis % len(shape) for axis in self.axes}
+        if self.keepdims:
+            return tuple(1 if i in axes else n for i, n in enumerate(shape))
+        return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return math.prod(inputs[0])
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        shape = inputs[0]
+        reduced = {axis % len(shape) for axis in self.axes}
+        kept = [i for i in range(len(shape)) if self.keepdims or i not in reduced]
+        out_axis = row_axis(output)
+        if out_axis is None or kept[out_axis] in reduced:
+            return WHOLE
+        return RowMap(kept[out_axis])
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Op):
+    """Element-wise function of one input: relu, sigmoid, gelu ... (`mode`)."""
+
+    kind: ClassVar[str] = "unary"
+    mode: str
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return _one(self, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Op):
+    """Element-wise function of inputs with broadcasting: add, mul, sub, div, max ... (`mode`).
+
+    Variadic (ONNX Sum, Where); one operand may be a constant, which is then not an input but a
+    weight of the layer, and ``constant_shape`` is its shape.
+    """
+
+    kind: ClassVar[str] = "binary"
+    mode: str
+    constant_shape: Shape | None = None
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return broadcast(inputs if self.constant_shape is None else (*inputs, self.constant_shape))
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        operands = len(inputs) + (self.constant_shape is not None)
+        return math.prod(output) * max(1, operands - 1)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        if row_count(inputs[index]) != row_count(output) or len(inputs[index]) < 2:
+            return WHOLE
+        return same_row(inputs[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax(Op):
+    """Softmax along one axis: max, subtract, exponential, sum, divide."""
+
+    kind: ClassVar[str] = "softmax"
+    axis: int = -1
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return _one(self, inputs)
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 5 * math.prod(output)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        shape = inputs[0]
+        return WHOLE if self.axis % len(shape) == row_axis(shape) else same_row(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalize(Op):
+    """Layer, group, instance or RMS normalisation over ``axes`` (statistics are computed)."""
+
+    kind: ClassVar[str] = "normalize"
+    mode: str
+    axes: Shape
+    affine: bool = True
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return _one(self, inputs)
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        # mean, centred square and sum, scale, shift
+        return 5 * math.prod(output)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        shape = inputs[0]
+        axes = {axis % len(shape) for axis in self.axes}
+        return WHOLE if row_axis(shape) in axes else same_row(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm(Op):
+    """Batch normalisation at inference: a per-channel scale and shift (channels on axis 1)."""
+
+    kind: ClassVar[str] = "batch_norm"
+    activation: str | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return _one(self, inputs, 2)
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 2 * math.prod(output)
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Op):
+    """Concatenation along one axis."""
+
+    kind: ClassVar[str] = "concat"
+    axis: int
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        if not inputs:
+            raise GraphError("concat takes at least one input")
+        axis = self.axis % len(inputs[0])
+        for shape in inputs:
+            if shape[:axis] + shape[axis + 1 :] != inputs[0][:axis] + inputs[0][axis + 1 :]:
+                raise GraphError(f"concat on axis {self.axis} cannot join", found=inputs)
+        total = sum(shape[axis] for shape in inputs)
+        return (*inputs[0][:axis], total, *inputs[0][axis + 1 :])
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = self.axis % len(output)
+        if axis != row_axis(output):
+            return same_row(inputs[index])
+        offset = sum(shape[axis] for shape in inputs[:index])
+        return RowMap(axis, 1, -offset, -offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Op):
+    """A part of the input: per axis ``(begin, size, step)``; one output of a split."""
+
+    kind: ClassVar[str] = "slice"
+    begins: Shape
+    sizes: Shape
+    steps: Shape
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs)
+        if not len(shape) == len(self.begins) == len(self.sizes) == len(self.steps):
+            raise GraphError("slice names another number of axes than its input", found=shape)
+        for extent, begin, size, step in zip(
+            shape, self.begins, self.sizes, self.steps, strict=True
+        ):
+            last = begin + (size - 1) * step
+            if size < 1 or step == 0 or not (0 <= begin < extent and 0 <= last < extent):
+                raise GraphError("slice reaches outside its input", found=shape)
+        return self.sizes
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = row_axis(output)
+        if axis is None or self.steps[axis] < 1:
+            return WHOLE
+        return RowMap(axis, self.steps[axis], self.begins[axis], self.begins[axis])
+
+
+@dataclass(frozen=True, slots=True)
+class Pad(Op):
+    """Padding; ``pads`` are all begins, then all ends. Negative pads crop."""
+
+    kind: ClassVar[str] = "pad"
+    pads: Shape
+    mode: str = "constant"
+    value: float = 0.0
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs)
+        rank = len(shape)
+        if len(self.pads) != 2 * rank:
+            raise GraphError("pad needs a begin and an end for every axis", found=self.pads)
+        result = tuple(n + self.pads[i] + self.pads[rank + i] for i, n in enumerate(shape))
+        if min(result) < 1:
+            raise GraphError("pad leaves nothing of its input", found=shape)
+        return result
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = row_axis(output)
+        if axis is None:
+            return WHOLE
+        moved = self.pads[axis] or self.pads[len(output) + axis]
+        if moved and self.mode != "constant":
+            return WHOLE
+        return RowMap(axis, 1, -self.pads[axis], -self.pads[axis])
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(Op):
+    """Nearest or linear up- and downsampling to a given output shape.
+
+    ``coordinates`` is the ONNX coordinate transformation mode. The row map is exact for
+    nearest/asymmetric with floor rounding and otherwise takes one row more on either side.
+    """
+
+    kind: ClassVar[str] = "resize"
+    output: Shape
+    mode: str = "nearest"
+    coordinates: str = "asymmetric"
+    rounding: str = "floor"
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        if len(_one(self, inputs)) != len(self.output):
+            raise GraphError("resize changes the number of axes", found=inputs[0])
+        return self.output
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return math.prod(output) * {"nearest": 1, "linear": 4, "cubic": 16}.get(self.mode, 4)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = row_axis(output)
+        if axis is None:
+            return WHOLE
+        rows_in, rows_out = inputs[0][axis], output[axis]
+        if rows_in == rows_out:
+            return RowMap(axis)
+        plain = (self.mode, self.coordinates, self.rounding) == ("nearest", "asymmetric", "floor")
+        if self.coordinates not in ("asymmetric", "half_pixel", "pytorch_half_pixel"):
+            return WHOLE
+        margin = 0 if plain else (2 if self.mode == "cubic" else 1) * rows_out
+        return RowMap(axis, rows_in, -margin, margin, rows_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose(Op):
+    """Permutation of the axes."""
+
+    kind: ClassVar[str] = "transpose"
+    perm: Shape
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        shape = _one(self, inputs)
+        if sorted(self.perm) != list(range(len(shape))):
+            raise GraphError(f"transpose by {self.perm} does not fit its input", found=shape)
+        return tuple(shape[axis] for axis in self.perm)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = row_axis(output)
+        return WHOLE if axis is None else RowMap(self.perm[axis])
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Op):
+    """Selection along an axis by indices; embedding look-up where the table is a weight.
+
+    ``indices_shape`` is set where the indices are constant (then no input), ``table_shape``
+    where the table is.
+    """
+
+    kind: ClassVar[str] = "gather"
+    axis: int
+    indices_shape: Shape | None = None
+    table_shape: Shape | None = None
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        rest = list(inputs)
+        table = self.table_shape if self.table_shape is not None else rest.pop(0)
+        indices = self.indices_shape if self.indices_shape is not None else rest.pop(0)
+        if rest:
+            raise GraphError("gather has inputs left over", found=inputs)
+        axis = self.axis % len(table)
+        return (*table[:axis], *indices, *table[axis + 1 :])
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class View(Op):
+    """Reshape, flatten, squeeze, unsqueeze, identity: the same bytes under another shape."""
+
+    kind: ClassVar[str] = "view"
+    is_view: ClassVar[bool] = True
+    shape: Shape
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        if math.prod(_one(self, inputs)) != math.prod(self.shape):
+            raise GraphError(f"cannot view {inputs[0]} as {self.shape}")
+        return self.shape
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque(Op):
+    """An operator that spm_opt does not know, of known shapes: runs untiled and unfused."""
+
+    kind: ClassVar[str] = "opaque"
+    tileable: ClassVar[bool] = False
+    type: str
+    output: Shape
+
+    def infer(self, inputs: tuple[Shape, ...]) -> Shape:
+        return self.output
+
+    def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return sum(math.prod(shape) for shape in inputs) + math.prod(output)
+
+    def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return WHOLE
+
+
+def broadcast(shapes: tuple[Shape, ...]) -> Shape:
+    """Shape of an element-wise result (numpy's rule). Raises GraphError on a mismatch."""
+    rank = max((len(shape) for shape in shapes), default=0)
+    padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    result = []
+    for extents in zip(*padded, strict=True):
+        wide = {extent for extent in extents if extent != 1}
+        if len(wide) > 1:
+            raise GraphError("shapes do not broadcast", found=shapes)
+        result.append(wide.pop() if wide else 1)
+    return tuple(result)
+
+
+KINDS: dict[str, type[Op]] = {
+    kind.kind: kind
+    for kind in (
+        Conv, ConvTranspose, Linear, MatMul, Pool, Reduce, Unary, Binary, Softmax, Normalize,
+        BatchNorm, Concat, Slice, Pad, Resize, Transpose, Gather, View, Opaque,
+    )
+}  # fmt: skip

@@ -1,0 +1,135 @@
+"""The accelerator: what stands on its datasheet, in exact integers and fractions.
+
+No formula over a layer belongs here (see `spm_opt.cost`), and no spelling of a file
+(see `spm_opt.formats.hardware_yaml`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Final
+
+from spm_opt.errors import InputError
+
+#: loop dimensions that an array may unroll in space (see `spm_opt.graph.ops.Loops`)
+LOOP_DIMENSIONS: Final = ("b", "g", "k", "c", "oy", "ox", "fy", "fx")
+
+
+@dataclass(frozen=True, slots=True)
+class Scratchpad:
+    """The software-managed on-chip memory.
+
+    Attributes
+    ----------
+    capacity_bytes : int
+    alignment_bytes : int
+        Every buffer starts at, and occupies, a multiple of this.
+    bytes_per_cycle : Fraction
+        Bytes that the compute engine reads per cycle.
+    """
+
+    capacity_bytes: int
+    alignment_bytes: int
+    bytes_per_cycle: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Dram:
+    """Off-chip memory behind one in-order DMA queue that reads and writes.
+
+    Attributes
+    ----------
+    bytes_per_cycle : Fraction
+    latency_cycles : int
+        Paid once by every transfer.
+    burst_bytes : int
+        Every contiguous run moves a multiple of this.
+    """
+
+    bytes_per_cycle: Fraction
+    latency_cycles: int
+    burst_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolling:
+    """One permitted way to spread a MAC loop nest over the array in space.
+
+    Attributes
+    ----------
+    name : str
+    factors : mapping of str to int
+        Loop dimension to the number of its iterations that run at once.
+    """
+
+    name: str
+    factors: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeArray:
+    """The MAC array and the vector lanes; one tile of one layer at a time.
+
+    Attributes
+    ----------
+    unrollings : tuple of Unrolling
+        The best one is taken for each tile.
+    vector_lanes : int
+        Vector operations per cycle.
+    cycles_per_mac : mapping of str to int
+        Element type to cycles of one MAC in a cell of the array (1 where absent).
+    tile_overhead_cycles : int
+        Paid by every tile of every layer (descriptor set-up, pipeline fill).
+    """
+
+    unrollings: tuple[Unrolling, ...]
+    vector_lanes: int
+    cycles_per_mac: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    tile_overhead_cycles: int = 0
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Peak MACs per cycle: the widest unrolling."""
+        peak = 1
+        for unrolling in self.unrollings:
+            width = 1
+            for factor in unrolling.factors.values():
+                width *= factor
+            peak = max(peak, width)
+        return peak
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """An accelerator: scratchpad, DRAM, compute array and clock."""
+
+    name: str
+    frequency_hz: int
+    spm: Scratchpad
+    dram: Dram
+    compute: ComputeArray
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("frequency", self.frequency_hz),
+            ("spm.capacity", self.spm.capacity_bytes),
+            ("spm.alignment", self.spm.alignment_bytes),
+            ("spm.bandwidth", self.spm.bytes_per_cycle),
+            ("dram.bandwidth", self.dram.bytes_per_cycle),
+            ("dram.burst", self.dram.burst_bytes),
+            ("compute.vector_lanes", self.compute.vector_lanes),
+        ):
+            if value <= 0:
+                raise InputError("must be positive", field=name, found=str(value))
+        for name, value in (
+            ("dram.latency", self.dram.latency_cycles),
+            ("compute.tile_overhead", self.compute.tile_overhead_cycles),
+        ):
+            if value < 0:
+                raise InputError("must not be negative", field=name, found=value)
+        if not self.compute.unrollings:
+            raise InputError("at least one unrolling is needed", field="compute.unrollings")

@@ -1,0 +1,61 @@
+"""What a user may set for a solve, and the words allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from spm_opt.errors import InputError
+
+STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
+OBJECTIVES: Final = ("latency", "dram")
+
+
+@dataclass(frozen=True, slots=True)
+class SolveParams:
+    """Parameters of one solve.
+
+    Attributes
+    ----------
+    strategy : str
+        One of `STRATEGIES`.
+    objective : str
+        ``latency`` (then DRAM bytes at equal latency) or ``dram`` (then latency at equal bytes).
+    prefetch : bool
+        Whether weights may be loaded before the step that reads them.
+    time_limit : float
+        Seconds of wall clock for the whole solve.
+    deterministic_limit : float or None
+        Limit in CP-SAT's deterministic time, for repeatable runs; None for no such limit.
+    workers : int
+        Search workers of CP-SAT; 0 means one per core.
+    seed : int
+    orders : int
+        Topological orders to try on branchy networks.
+    """
+
+    strategy: str = "joint"
+    objective: str = "latency"
+    prefetch: bool = True
+    time_limit: float = 60.0
+    deterministic_limit: float | None = None
+    workers: int = 0
+    seed: int = 0
+    orders: int = 4
+
+    def __post_init__(self) -> None:
+        _one_of("strategy", self.strategy, STRATEGIES)
+        _one_of("objective", self.objective, OBJECTIVES)
+        if not self.time_limit > 0:
+            raise InputError("must be positive", field="time_limit", found=self.time_limit)
+        if self.workers < 0:
+            raise InputError("must not be negative", field="workers", found=self.workers)
+        if not 0 <= self.seed < 2**31:
+            raise InputError("must be in 0 .. 2147483647", field="seed", found=self.seed)
+        if self.orders < 1:
+            raise InputError("must be at least 1", field="orders", found=self.orders)
+
+
+def _one_of(field: str, found: str, allowed: tuple[str, ...]) -> None:
+    if found not in allowed:
+        raise InputError("unknown choice", field=field, found=found, allowed=allowed)

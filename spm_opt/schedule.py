@@ -1,0 +1,254 @@
+"""The answer: what will happen on the machine, as plain records.
+
+A `Schedule` is self-contained: it embeds the normalised network and the hardware, so that anyone
+can check it without the planner. It says *what* happens and *when*, never how it was found.
+
+How a schedule executes
+-----------------------
+The compute engine runs `Schedule.computes` in their order, the DMA engine runs
+`Schedule.transfers` in theirs. Steps are separated by barriers: no command of a step starts before
+every compute and every *step transfer* of the step before has ended. A **step transfer** (``tile``
+is not None, or ``kind`` is store, or ``step == need_step``) belongs to its step; a **prefetch**
+(a load with ``step < need_step``) may start as soon as step ``step`` has begun, may run across
+barriers, and must have ended before step ``need_step`` begins. Every command starts as soon as
+its engine, the barrier and its data allow: the cycles in the schedule are exactly those.
+
+Within a step a tile computes after its own loads; a load of tile ``t`` waits for the compute of
+tile ``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t``
+waits for the store of tile ``t - depth`` where the output is a rolling buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from spm_opt.graph.network import Network
+from spm_opt.hardware import Hardware
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A range of SPM bytes that one step or several occupy.
+
+    Attributes
+    ----------
+    name : str
+        Unique.
+    kind : str
+        ``weights``: constants of one slice of a layer, whole;
+        ``map``: a whole feature map (pinned, or loaded whole);
+        ``input``: rows of a map streamed from DRAM; ``stripe``: rows of an intermediate map;
+        ``output``: rows of a map streamed to DRAM;
+        ``weight_stream``: weights of the channel tiles; ``channel_output``: channel tiles of the
+        output on their way to DRAM.
+    tensor : str
+        The feature map, or the layer whose weights these are.
+    offset_bytes, size_bytes : int
+        SPM address and aligned size.
+    count, unit_bytes : int
+        The buffer holds `count` units of `unit_bytes`: rows (row ``r`` lies in unit
+        ``r % count``), or, for the last two kinds, tiles (tile ``t`` lies in unit ``t % count``);
+        1 and the byte count for ``weights``.
+    first_step, end_step : int
+        Residency: steps ``[first_step, end_step)``.
+    channels : (int, int) or None
+        Output channels ``[begin, end)`` whose weights or values the buffer holds; None for all.
+    """
+
+    name: str
+    kind: str
+    tensor: str
+    offset_bytes: int
+    size_bytes: int
+    count: int
+    unit_bytes: int
+    first_step: int
+    end_step: int
+    channels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One DRAM transfer.
+
+    Attributes
+    ----------
+    kind : str
+        ``load`` or ``store``.
+    role : str
+        ``map`` or ``weights``.
+    tensor : str
+        Feature map, or layer whose weights are loaded.
+    buffer : int
+        Index into `Schedule.buffers`.
+    step : int
+        Step in whose DMA program the transfer stands.
+    need_step : int
+        First step that reads what was loaded; `step` for stores.
+    tile : int or None
+        Tile of the step's stream that it belongs to; None for a whole tensor.
+    rows : (int, int)
+        Rows ``[begin, end)`` of the map; ``(0, 0)`` for weights.
+    channels : (int, int) or None
+        Output channels, for weights and for slices of a map; None for all.
+    dram_address : int
+        First DRAM byte of the tensor's first moved row (or weight).
+    run_bytes, runs : int
+        ``runs`` contiguous runs of ``run_bytes`` each.
+    moved_bytes : int
+        Bytes over the pins: runs rounded up to bursts.
+    start_cycle, end_cycle : int
+    """
+
+    kind: str
+    role: str
+    tensor: str
+    buffer: int
+    step: int
+    need_step: int
+    tile: int | None
+    rows: tuple[int, int]
+    channels: tuple[int, int] | None
+    dram_address: int
+    run_bytes: int
+    runs: int
+    moved_bytes: int
+    start_cycle: int
+    end_cycle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """One tile of one layer on the compute engine.
+
+    Attributes
+    ----------
+    layer : str
+    step, tile : int
+    rows : (int, int)
+        Output rows ``[begin, end)`` computed now.
+    channels : (int, int) or None
+        Output channels ``[begin, end)``; None for all.
+    inputs : tuple of int
+        Buffer of each operand of the layer, in order.
+    weights : tuple of int
+        Buffers of its constants.
+    output : int
+        Buffer written.
+    start_cycle, end_cycle : int
+    """
+
+    layer: str
+    step: int
+    tile: int
+    rows: tuple[int, int]
+    channels: tuple[int, int] | None
+    inputs: tuple[int, ...]
+    weights: tuple[int, ...]
+    output: int
+    start_cycle: int
+    end_cycle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One group of layers (or one slice of a layer), run tile by tile.
+
+    Attributes
+    ----------
+    layers : tuple of str
+    channels : (int, int) or None
+        Slice of the single layer's output channels; None for whole layers.
+    axis : str
+        ``rows`` or ``channels``: what the tiles cut.
+    tiles : int
+    depth : int
+        1 where a tile's loads wait for the tile before, 2 where they run beside it.
+    halo : str
+        ``retain`` or ``recompute``.
+    start_cycle, end_cycle : int
+    """
+
+    layers: tuple[str, ...]
+    channels: tuple[int, int] | None
+    axis: str
+    tiles: int
+    depth: int
+    halo: str
+    start_cycle: int
+    end_cycle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Who made the schedule, and how sure they are.
+
+    Attributes
+    ----------
+    strategy, objective : str
+    prefetch : bool
+    status : str
+        ``optimal`` (proven over the plan space, for the layer order) or ``feasible``.
+    objective_value, objective_bound : int
+        Cycles or bytes, by `objective`.
+    latency_lower_bound_cycles : int
+        No plan of the plan space is faster.
+    order : str
+        Name of the topological order chosen.
+    orders_tried : int
+    solver : str
+        OR-tools version; with `seed`, `workers` and the limits, what repeats the run.
+    """
+
+    strategy: str
+    objective: str
+    prefetch: bool
+    status: str
+    objective_value: int
+    objective_bound: int
+    latency_lower_bound_cycles: int
+    order: str
+    orders_tried: int
+    solver: str
+    seed: int
+    workers: int
+    time_limit: float
+    deterministic_limit: float | None
+    solve_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Totals that the planner claims and the checker recomputes.
+
+    ``spm_peak_bytes`` is the highest SPM address used by any buffer, plus one.
+    """
+
+    latency_cycles: int
+    compute_cycles: int
+    dram_bytes: int
+    dram_weight_bytes: int
+    dram_feature_map_bytes: int
+    macs: int
+    recomputed_macs: int
+    spm_peak_bytes: int
+    roofline_cycles: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A complete plan: embedded problem, ordered commands, placed buffers, claims."""
+
+    network: Network
+    hardware: Hardware
+    provenance: Provenance
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    transfers: tuple[Transfer, ...]
+    computes: tuple[Compute, ...]
+    #: DRAM address of every tensor that DRAM holds: maps by name, weights by "weights:LAYER"
+    dram_addresses: dict[str, int]
+    claims: Claims
+    version: int = field(default=FORMAT_VERSION)

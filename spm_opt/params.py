@@ -1,4 +1,7 @@
-"""What a user may set for a solve, and the words allowed."""
+"""What a user may set for a solve, and the words allowed; and what a solve tells while it runs.
+
+No algorithm belongs here, and no default that depends on a model or an accelerator.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,29 @@ class SolveParams:
             raise InputError("must be in 0 .. 2147483647", field="seed", found=self.seed)
         if self.orders < 1:
             raise InputError("must be at least 1", field="orders", found=self.orders)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a solve is, for whoever watches it.
+
+    Attributes
+    ----------
+    phase : str
+        What the planner does now, for people.
+    seconds : float
+        Wall clock since the solve began.
+    incumbent, bound : int or None
+        Best value found and proven bound of the objective, in its unit; None while unknown.
+    objective : str
+        One of `OBJECTIVES`.
+    """
+
+    phase: str
+    seconds: float
+    incumbent: int | None
+    bound: int | None
+    objective: str
 
 
 def _one_of(field: str, found: str, allowed: tuple[str, ...]) -> None:

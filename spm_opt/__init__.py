@@ -1,1 +1,82 @@
-"""spm_opt: what to keep in a scratchpad, decided jointly and proven."""
+"""spm_opt: what to keep in a scratchpad, decided jointly and proven.
+
+The names below are the library; everything else may change between versions. They are imported
+when first used, so that ``import spm_opt`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spm_opt.api import check, compare, info, solve
+    from spm_opt.errors import (
+        GraphError,
+        InputError,
+        SolverError,
+        SpmOptError,
+        SpmTooSmallError,
+        VerificationError,
+    )
+    from spm_opt.graph.builder import NetworkBuilder
+    from spm_opt.graph.network import Network
+    from spm_opt.hardware import Hardware
+    from spm_opt.params import Progress, SolveParams
+    from spm_opt.result import Result
+    from spm_opt.schedule import Schedule
+
+__version__ = "0.1.0"
+
+__all__ = (
+    "GraphError",
+    "Hardware",
+    "InputError",
+    "Network",
+    "NetworkBuilder",
+    "Progress",
+    "Result",
+    "Schedule",
+    "SolveParams",
+    "SolverError",
+    "SpmOptError",
+    "SpmTooSmallError",
+    "VerificationError",
+    "__version__",
+    "check",
+    "compare",
+    "info",
+    "solve",
+)
+
+_ROOMS = {
+    "api": ("check", "compare", "info", "solve"),
+    "errors": (
+        "GraphError",
+        "InputError",
+        "SolverError",
+        "SpmOptError",
+        "SpmTooSmallError",
+        "VerificationError",
+    ),
+    "graph.builder": ("NetworkBuilder",),
+    "graph.network": ("Network",),
+    "hardware": ("Hardware",),
+    "params": ("Progress", "SolveParams"),
+    "result": ("Result",),
+    "schedule": ("Schedule",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

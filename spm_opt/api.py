@@ -1,0 +1,325 @@
+"""What a user calls: `solve`, `compare`, `check`, `info`.
+
+Wires the rooms: reads what the user names, plans, has the checker disbelieve the plan, and
+returns a `Result`. It has no rule of its own. Heavy rooms are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from spm_opt.errors import InputError, VerificationError
+from spm_opt.hardware import Hardware
+from spm_opt.params import STRATEGIES, Progress, SolveParams
+from spm_opt.progress import run_interruptibly
+from spm_opt.report import InfoFigures
+from spm_opt.result import Result
+from spm_opt.schedule import Schedule
+
+if TYPE_CHECKING:
+    from spm_opt.graph.builder import NetworkBuilder
+    from spm_opt.graph.network import Network
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+#: a network, a builder of one, the name of a catalogue model, or the path of a model file
+ModelLike: TypeAlias = "Network | NetworkBuilder | str | os.PathLike[str]"
+#: an accelerator, the name of one in the catalogue, or the path of a hardware file
+HardwareLike: TypeAlias = "Hardware | str | os.PathLike[str]"
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+def solve(
+    model: ModelLike,
+    hardware: HardwareLike = "mobile_npu",
+    *,
+    strategy: str = "joint",
+    objective: str = "latency",
+    prefetch: bool = True,
+    dtype: str | None = None,
+    batch: int | None = None,
+    time_limit: float = 60.0,
+    workers: int = 0,
+    seed: int = 0,
+    overrides: Mapping[str, str] | None = None,
+    progress: ProgressCallback | None = None,
+    deterministic_limit: float | None = None,
+    orders: int = 4,
+) -> Result:
+    """Plan one network on one accelerator, and check the plan.
+
+    Ctrl-C ends the search and returns the best schedule so far, as the time limit does; a second
+    Ctrl-C aborts.
+
+    Parameters
+    ----------
+    model : Network, NetworkBuilder, str or path
+        A network, a catalogue name (``"mobilenet_v2"``) or a YAML or ONNX file.
+    hardware : Hardware, str or path
+        An accelerator, a catalogue name (``"mobile_npu"``) or a YAML file.
+    strategy : str
+        One of `spm_opt.params.STRATEGIES`.
+    objective : str
+        ``"latency"`` (cycles, then DRAM bytes) or ``"dram"`` (bytes, then cycles).
+    prefetch : bool
+        Whether weights may be loaded before the step that reads them.
+    dtype : str, optional
+        Element type to plan in (``int8``, ``int16``, ``float16``, ``float32``); the model's own
+        by default.
+    batch : int, optional
+        Extent of the batch axis of a model file; the file's own by default.
+    time_limit : float
+        Seconds of wall clock.
+    workers : int
+        Search workers; 0 means one per core.
+    seed : int
+        Seed of the search.
+    overrides : mapping of str to str, optional
+        Fields of the hardware file to replace, as ``{"spm.capacity": "256 KiB"}``.
+    progress : callable, optional
+        Called with `Progress` records from another thread while the solve runs.
+    deterministic_limit : float, optional
+        Limit in the solver's deterministic time; with one worker and a seed, runs repeat.
+    orders : int
+        Topological orders to try on branchy networks.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        If the model, the hardware or a parameter is wrong.
+    SpmTooSmallError
+        If a layer fits the scratchpad in no tiling.
+    SolverError
+        If the solver contradicts itself or stops without any schedule.
+    VerificationError
+        If the checker rejects the plan, which is a bug of spm_opt.
+    """
+    params = SolveParams(
+        strategy=strategy,
+        objective=objective,
+        prefetch=prefetch,
+        time_limit=time_limit,
+        deterministic_limit=deterministic_limit,
+        workers=workers,
+        seed=seed,
+        orders=orders,
+    )
+    machine = load_hardware(hardware, overrides)
+    network = load_network(model, dtype=dtype, batch=batch)
+
+    def work(stop: threading.Event) -> Result:
+        from spm_opt.planner import plan
+
+        return _checked(plan(network, machine, params, progress=progress, stop=stop))
+
+    return run_interruptibly(work)
+
+
+def compare(
+    model: ModelLike,
+    hardware: HardwareLike = "mobile_npu",
+    *,
+    strategies: Sequence[str] = STRATEGIES,
+    objective: str = "latency",
+    prefetch: bool = True,
+    dtype: str | None = None,
+    batch: int | None = None,
+    time_limit: float = 60.0,
+    workers: int = 0,
+    seed: int = 0,
+    overrides: Mapping[str, str] | None = None,
+    progress: ProgressCallback | None = None,
+    deterministic_limit: float | None = None,
+    orders: int = 4,
+) -> tuple[Result, ...]:
+    """Plan one network with several strategies, on the same machine model.
+
+    The joint strategy starts from the other plans, so it is never worse than any of them.
+
+    Parameters
+    ----------
+    strategies : sequence of str
+        Which strategies, in the order of the answer; all by default.
+    model, hardware, objective, prefetch, dtype, batch, time_limit, workers, seed, overrides, \
+progress, deterministic_limit, orders
+        As in `solve`.
+
+    Returns
+    -------
+    tuple of Result
+        One for each strategy, in their order.
+
+    Raises
+    ------
+    SpmOptError
+        As `solve` does.
+    """
+    if not strategies or len(set(strategies)) != len(strategies):
+        raise InputError(
+            "name each strategy once",
+            field="strategies",
+            found=",".join(strategies),
+            allowed=STRATEGIES,
+        )
+    params = SolveParams(
+        objective=objective,
+        prefetch=prefetch,
+        time_limit=time_limit,
+        deterministic_limit=deterministic_limit,
+        workers=workers,
+        seed=seed,
+        orders=orders,
+    )
+    for strategy in strategies:
+        replace(params, strategy=strategy)  # raises where there is no such strategy
+    machine = load_hardware(hardware, overrides)
+    network = load_network(model, dtype=dtype, batch=batch)
+
+    def work(stop: threading.Event) -> tuple[Result, ...]:
+        from spm_opt.planner import plan_all
+
+        schedules = plan_all(
+            network, machine, params, strategies=tuple(strategies), progress=progress, stop=stop
+        )
+        return tuple(_checked(schedule) for schedule in schedules)
+
+    return run_interruptibly(work)
+
+
+def check(schedule: PathLike | Schedule | Result) -> tuple[str, ...]:
+    """Every rule of the machine that a schedule breaks; empty where it is valid.
+
+    Parameters
+    ----------
+    schedule : path, Schedule or Result
+        A ``schedule.json``, the directory that holds it, or the schedule itself.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no schedule.
+    """
+    from spm_opt.verify import verify
+
+    if isinstance(schedule, Result):
+        return verify(schedule.schedule)
+    return verify(schedule if isinstance(schedule, Schedule) else load_schedule(schedule))
+
+
+def info(
+    model: ModelLike,
+    hardware: HardwareLike = "mobile_npu",
+    *,
+    dtype: str | None = None,
+    batch: int | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> InfoFigures:
+    """What a network holds and needs, as the mapping that ``spm-opt info --json`` prints.
+
+    Parameters
+    ----------
+    model, hardware, dtype, batch, overrides
+        As in `solve`; the hardware gives alignment and tile shapes to the two minimum sizes.
+
+    Raises
+    ------
+    InputError
+        If the model or the hardware is wrong.
+    """
+    from spm_opt.inventory import network_figures
+
+    machine = load_hardware(hardware, overrides)
+    return network_figures(load_network(model, dtype=dtype, batch=batch), machine)
+
+
+def load_network(
+    model: ModelLike, *, dtype: str | None = None, batch: int | None = None
+) -> Network:
+    """The normalised network that `model` names, planned in `dtype`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is inconsistent, or computes nothing.
+    """
+    from spm_opt.graph.network import Network
+    from spm_opt.graph.normalize import normalize
+
+    if batch is not None and batch < 1:
+        raise InputError("must be at least 1", field="batch", found=batch)
+    if isinstance(model, (str, os.PathLike)):
+        from spm_opt.formats.catalogue import read_model
+
+        network = read_model(os.fspath(model), batch=batch)
+    elif batch is not None:
+        raise InputError("only a model file has a batch that can be set", field="batch")
+    else:
+        network = model if isinstance(model, Network) else model.build()
+    network = normalize(network)
+    if not network.layers:
+        raise InputError("the network computes nothing", field=network.name)
+    return network if dtype is None else network.with_dtype(dtype)
+
+
+def load_hardware(hardware: HardwareLike, overrides: Mapping[str, str] | None = None) -> Hardware:
+    """The accelerator that `hardware` names, some fields of its file replaced.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, a field is wrong, or a `Hardware` is given with overrides.
+    """
+    if isinstance(hardware, Hardware):
+        if overrides:
+            raise InputError(
+                "only a hardware file has fields to override; use dataclasses.replace",
+                field="overrides",
+            )
+        return hardware
+    from spm_opt.formats.catalogue import find_hardware
+    from spm_opt.formats.hardware_yaml import read_hardware
+
+    return read_hardware(find_hardware(os.fspath(hardware)), dict(overrides or {}))
+
+
+def load_schedule(path: PathLike) -> Schedule:
+    """Read a ``schedule.json``, or the one in a directory.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no schedule.
+    """
+    from spm_opt.formats.schedule_json import schedule_from_json
+
+    file = Path(path)
+    if file.is_dir():
+        file = file / "schedule.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"cannot read the schedule: {reason}", file=str(file)) from None
+    try:
+        return schedule_from_json(text)
+    except InputError as error:
+        raise error.in_file(str(file)) from None
+
+
+def _checked(schedule: Schedule) -> Result:
+    from spm_opt.verify import verify
+
+    violations = verify(schedule)
+    if violations:
+        raise VerificationError(
+            (*violations, "this is a bug of spm_opt, not of your input: please report it")
+        )
+    return Result(schedule)

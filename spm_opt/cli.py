@@ -1,0 +1,365 @@
+"""The command line: ``spm-opt solve | compare | check | info | list``.
+
+Parses arguments, calls `spm_opt.api`, prints. With ``--json`` standard output holds exactly one
+JSON object; progress, warnings and errors always go to standard error. It has no rule of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from spm_opt import __version__
+from spm_opt.errors import InputError, SpmOptError
+from spm_opt.params import OBJECTIVES, STRATEGIES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from spm_opt.progress import ProgressLine
+    from spm_opt.result import Result
+
+EXIT_OK: Final = 0
+EXIT_ERROR: Final = 1
+EXIT_VIOLATIONS: Final = 2
+EXIT_ABORTED: Final = 130
+EPILOG: Final = (
+    "Exit codes: 0 done; 1 an input, an option or the solve failed (one message on standard "
+    "error); 2 `check` found violations; 130 aborted by a second Ctrl-C. "
+    "The first Ctrl-C ends the search and returns the best schedule so far."
+)
+
+#: what typer raises for a wrong command line: its module differs between versions of typer
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="spm-opt",
+    help="Plan a DNN on an accelerator with a scratchpad: pin, fuse, tile, prefetch and place, "
+    "decided jointly and proven.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="catalogue name, YAML or ONNX file")]
+HardwareOption = Annotated[
+    str, typer.Option("--hw", metavar="HW", help="catalogue name or YAML file")
+]
+Objective = Annotated[str, typer.Option(help="what to minimise: " + " | ".join(OBJECTIVES))]
+Prefetch = Annotated[
+    str, typer.Option(metavar="on|off", help="load weights before the step that reads them")
+]
+Dtype = Annotated[
+    str | None, typer.Option(help="plan in int8 | int16 | float16 | float32 [default: the model's]")
+]
+Batch = Annotated[int | None, typer.Option(help="batch of the model [default: the file's]")]
+TimeLimit = Annotated[float, typer.Option(help="seconds of wall clock")]
+DeterministicLimit = Annotated[
+    float | None, typer.Option(help="limit in the solver's own time, for runs that repeat")
+]
+Workers = Annotated[int, typer.Option(help="search workers; 0: one per core")]
+Seed = Annotated[int, typer.Option(help="seed of the search")]
+Orders = Annotated[int, typer.Option(help="topological orders to try on branchy networks")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="DIR",
+        help="write schedule.json, allocation.csv, layers.csv, listing.txt there",
+    ),
+]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="hardware field, as spm.capacity=256KiB"),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+    """
+    try:
+        code = app(args=arguments, prog_name="spm-opt", standalone_mode=False)
+        sys.stdout.flush()
+    except _CommandLineError as error:
+        return _usage_error(error)
+    except SpmOptError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # the reader of a pipe left; nothing more can be said on standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        return _abort()
+    return code if isinstance(code, int) else EXIT_OK
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        typer.echo(f"spm-opt {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog=EPILOG)
+def solve(
+    model: Model,
+    hw: HardwareOption = "mobile_npu",
+    strategy: Annotated[str, typer.Option(help=" | ".join(STRATEGIES))] = "joint",
+    objective: Objective = "latency",
+    prefetch: Prefetch = "on",
+    dtype: Dtype = None,
+    batch: Batch = None,
+    time_limit: TimeLimit = 60.0,
+    deterministic_limit: DeterministicLimit = None,
+    workers: Workers = 0,
+    seed: Seed = 0,
+    orders: Orders = 4,
+    output: Output = None,
+    as_json: Json = False,
+    overrides: Set = None,
+) -> None:
+    """Plan MODEL on HW: a schedule that is proven optimal, or says how far from it."""
+    from spm_opt import api
+    from spm_opt.report import solve_table
+
+    _prepare(output)
+    with _progress_line() as progress:
+        result = api.solve(
+            model,
+            hw,
+            strategy=strategy,
+            objective=objective,
+            prefetch=_on_off(prefetch),
+            dtype=dtype,
+            batch=batch,
+            time_limit=time_limit,
+            deterministic_limit=deterministic_limit,
+            workers=workers,
+            seed=seed,
+            orders=orders,
+            overrides=parse_overrides(overrides or ()),
+            progress=progress,
+        )
+    figures = result.to_dict()
+    _warn(figures["warnings"])
+    if output is not None:
+        _save({output: result})
+    if as_json:
+        _print_json(figures)
+    else:
+        _print(solve_table({**figures, "warnings": []}, result.schedule.hardware.frequency_hz))
+
+
+@app.command(epilog=EPILOG)
+def compare(
+    model: Model,
+    hw: HardwareOption = "mobile_npu",
+    strategies: Annotated[
+        str, typer.Option(metavar="S,S,...", help="strategies, with commas")
+    ] = ",".join(STRATEGIES),
+    objective: Objective = "latency",
+    prefetch: Prefetch = "on",
+    dtype: Dtype = None,
+    batch: Batch = None,
+    time_limit: TimeLimit = 60.0,
+    deterministic_limit: DeterministicLimit = None,
+    workers: Workers = 0,
+    seed: Seed = 0,
+    orders: Orders = 4,
+    output: Output = None,
+    as_json: Json = False,
+    overrides: Set = None,
+) -> None:
+    """Plan MODEL with every strategy on the same machine model, side by side.
+
+    With -o, each strategy writes its files into DIR/STRATEGY.
+    """
+    from spm_opt import api
+    from spm_opt.report import comparison_figures, comparison_table
+
+    _prepare(output)
+    with _progress_line() as progress:
+        results = api.compare(
+            model,
+            hw,
+            strategies=tuple(name.strip() for name in strategies.split(",")),
+            objective=objective,
+            prefetch=_on_off(prefetch),
+            dtype=dtype,
+            batch=batch,
+            time_limit=time_limit,
+            deterministic_limit=deterministic_limit,
+            workers=workers,
+            seed=seed,
+            orders=orders,
+            overrides=parse_overrides(overrides or ()),
+            progress=progress,
+        )
+    comparison = comparison_figures([result.to_dict() for result in results])
+    _warn(results[0].warnings)
+    if output is not None:
+        _save({output / result.strategy: result for result in results})
+    if as_json:
+        _print_json(comparison)
+    else:
+        _print(comparison_table(comparison))
+
+
+@app.command(epilog=EPILOG)
+def check(
+    schedule: Annotated[
+        Path, typer.Argument(metavar="SCHEDULE", help="schedule.json, or the directory of one")
+    ],
+    as_json: Json = False,
+) -> int:
+    """Recompute a schedule from its network and hardware; list every rule that it breaks."""
+    from spm_opt import api
+
+    violations = api.check(schedule)
+    if as_json:
+        _print_json(
+            {"schedule": str(schedule), "valid": not violations, "violations": list(violations)}
+        )
+    elif violations:
+        typer.echo("\n".join((f"{schedule}: {len(violations)} violations", *violations)))
+    else:
+        typer.echo(f"{schedule}: valid")
+    return EXIT_VIOLATIONS if violations else EXIT_OK
+
+
+@app.command(epilog=EPILOG)
+def info(
+    model: Model,
+    hw: HardwareOption = "mobile_npu",
+    dtype: Dtype = None,
+    batch: Batch = None,
+    as_json: Json = False,
+    overrides: Set = None,
+) -> None:
+    """What MODEL holds and needs: layers, work, sizes, and the least scratchpad that runs it."""
+    from spm_opt import api
+    from spm_opt.report import info_table
+
+    figures = api.info(
+        model, hw, dtype=dtype, batch=batch, overrides=parse_overrides(overrides or ())
+    )
+    _warn(figures["warnings"])
+    if as_json:
+        _print_json(figures)
+    else:
+        _print(info_table({**figures, "warnings": []}))
+
+
+@app.command("list", epilog=EPILOG)
+def list_catalogue(as_json: Json = False) -> None:
+    """The models and the hardware that are known by name."""
+    from spm_opt.formats.catalogue import list_hardware, list_models
+
+    models, hardware = list(list_models()), list(list_hardware())
+    if as_json:
+        _print_json({"models": models, "hardware": hardware})
+    else:
+        typer.echo("\n".join(("models:", *_indent(models), "hardware:", *_indent(hardware))))
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, str]:
+    """``--set FIELD=VALUE`` options as a mapping; the last of a field wins.
+
+    Raises
+    ------
+    InputError
+        If one has no ``=``, no field or no value.
+    """
+    fields: dict[str, str] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if not name.strip() or not value.strip():
+            raise InputError(
+                "no setting", field="--set", found=setting,
+                allowed="FIELD=VALUE, as spm.capacity=256KiB",
+            )  # fmt: skip
+        fields[name.strip()] = value.strip()
+    return fields
+
+
+def _on_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise InputError("unknown choice", field="--prefetch", found=text, allowed=("on", "off"))
+    return text == "on"
+
+
+def _prepare(output: Path | None) -> None:
+    """Fail before the solve, not after it, where the directory cannot be written."""
+    if output is not None:
+        from spm_opt.result import prepare_directory
+
+        prepare_directory(output)
+
+
+def _save(results: Mapping[Path, Result]) -> None:
+    for folder, result in results.items():
+        names = ", ".join(path.name for path in result.save(folder))
+        typer.echo(f"wrote {names} to {folder}", err=True)
+
+
+def _progress_line() -> ProgressLine:
+    from spm_opt.progress import ProgressLine
+
+    return ProgressLine()
+
+
+def _indent(names: Iterable[str]) -> list[str]:
+    return [f"  {name}" for name in names]
+
+
+def _print(renderable: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # a pipe has no width: give tables theirs, so that no column is cut
+    (console if console.is_terminal else Console(width=160)).print(renderable)
+
+
+def _print_json(figures: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _warn(texts: Iterable[str]) -> None:
+    for text in texts:
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _fail(message: str) -> int:
+    typer.echo(f"spm-opt: error: {message}", err=True)
+    return EXIT_ERROR
+
+
+def _usage_error(error: Exception) -> int:
+    message = getattr(error, "format_message", error.__str__)()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "spm-opt"
+    return _fail(f"{message} (try: {command} --help)")
+
+
+def _abort() -> int:
+    typer.echo("spm-opt: aborted", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # the abandoned solve still runs in C++ and would be waited for, or crash, at a normal exit
+    os._exit(EXIT_ABORTED)

@@ -1,0 +1,349 @@
+"""What a finished plan says of itself: the figures that every interface prints, and their tables.
+
+Figures are read off the schedule (facts, not search); tables are `rich` renderables for people.
+This room must not know how a schedule is found, and it opens no file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+from spm_opt.schedule import Schedule
+from spm_opt.units import format_bytes
+
+if TYPE_CHECKING:  # rich takes longer to import than `spm-opt --help` should
+    from rich.console import RenderableType
+    from rich.table import Table
+
+#: columns of a table that is turned into text; a terminal uses its own width
+TEXT_WIDTH = 100
+
+
+class DramBytes(TypedDict):
+    """Bytes over the DRAM pins: all, constants, feature maps."""
+
+    total: int
+    weights: int
+    feature_maps: int
+
+
+class SolveFigures(TypedDict):
+    """One solve in numbers: the object that ``spm-opt solve --json`` prints."""
+
+    model: str
+    hardware: str
+    strategy: str
+    objective: str
+    status: str
+    latency_cycles: int
+    latency_lower_bound_cycles: int
+    gap: float
+    roofline_cycles: int
+    compute_cycles: int
+    dram_bytes: DramBytes
+    macs: int
+    recomputed_macs: int
+    spm_peak_bytes: int
+    spm_capacity_bytes: int
+    layers: int
+    groups: int
+    fused_layers: int
+    pinned_feature_maps: int
+    solve_seconds: float
+    verified: bool
+    order: str
+    orders_tried: int
+    warnings: list[str]
+
+
+class LargestLayer(TypedDict):
+    """The layer with the largest working set: inputs, output and constants, all whole."""
+
+    name: str
+    working_set_bytes: int
+
+
+class InfoFigures(TypedDict):
+    """One network in numbers: the object that ``spm-opt info --json`` prints."""
+
+    model: str
+    hardware: str
+    dtypes: list[str]
+    layers: int
+    operators: dict[str, int]
+    macs: int
+    parameters: int
+    weight_bytes: int
+    feature_map_bytes: int
+    largest_layer: LargestLayer
+    minimum_spm_bytes: int
+    minimum_spm_layer: str
+    minimum_peak_bytes: int
+    spm_capacity_bytes: int
+    warnings: list[str]
+
+
+class Ratios(TypedDict):
+    """A strategy over the best baseline; None where the baseline's number is zero."""
+
+    latency: float | None
+    dram_total: float | None
+    dram_feature_maps: float | None
+
+
+class ComparisonFigures(TypedDict):
+    """Strategies side by side: the object that ``spm-opt compare --json`` prints."""
+
+    model: str
+    hardware: str
+    best_baseline: str | None
+    ratios: dict[str, Ratios]
+    strategies: list[SolveFigures]
+
+
+def relative_gap(value: int, bound: int) -> float:
+    """``(value - bound) / value``: how much better than `value` a plan could still be."""
+    return (value - bound) / value if value else 0.0
+
+
+def fused_layer_count(schedule: Schedule) -> int:
+    """Layers that run in a step with another layer."""
+    return sum(len(step.layers) for step in schedule.steps if len(step.layers) > 1)
+
+
+def pinned_map_count(schedule: Schedule) -> int:
+    """Feature maps held whole in SPM past the step that first fills them."""
+    return len(
+        {
+            buffer.tensor
+            for buffer in schedule.buffers
+            if buffer.kind == "map" and buffer.end_step > buffer.first_step + 1
+        }
+    )
+
+
+def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
+    """Every number that a solve reports.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    verified : bool
+        Whether the checker accepted it.
+
+    Returns
+    -------
+    SolveFigures
+        ``gap`` is `relative_gap` of the objective (latency or DRAM bytes).
+    """
+    made, claims = schedule.provenance, schedule.claims
+    return SolveFigures(
+        model=schedule.network.name,
+        hardware=schedule.hardware.name,
+        strategy=made.strategy,
+        objective=made.objective,
+        status=made.status,
+        latency_cycles=claims.latency_cycles,
+        latency_lower_bound_cycles=made.latency_lower_bound_cycles,
+        gap=relative_gap(made.objective_value, made.objective_bound),
+        roofline_cycles=claims.roofline_cycles,
+        compute_cycles=claims.compute_cycles,
+        dram_bytes=DramBytes(
+            total=claims.dram_bytes,
+            weights=claims.dram_weight_bytes,
+            feature_maps=claims.dram_feature_map_bytes,
+        ),
+        macs=claims.macs,
+        recomputed_macs=claims.recomputed_macs,
+        spm_peak_bytes=claims.spm_peak_bytes,
+        spm_capacity_bytes=schedule.hardware.spm.capacity_bytes,
+        layers=len(schedule.network.layers),
+        groups=len(schedule.steps),
+        fused_layers=fused_layer_count(schedule),
+        pinned_feature_maps=pinned_map_count(schedule),
+        solve_seconds=made.solve_seconds,
+        verified=verified,
+        order=made.order,
+        orders_tried=made.orders_tried,
+        warnings=list(schedule.network.warnings),
+    )
+
+
+def comparison_figures(solves: Sequence[SolveFigures]) -> ComparisonFigures:
+    """Strategies side by side, with their ratios to the best baseline.
+
+    The best baseline is the strategy other than ``joint`` with the least objective (then the
+    least latency, then the first).
+    """
+    baselines = [solve for solve in solves if solve["strategy"] != "joint"]
+    best = min(baselines, key=_merit, default=None)
+    return ComparisonFigures(
+        model=solves[0]["model"] if solves else "",
+        hardware=solves[0]["hardware"] if solves else "",
+        best_baseline=best["strategy"] if best else None,
+        ratios={solve["strategy"]: _ratios(solve, best) for solve in solves} if best else {},
+        strategies=list(solves),
+    )
+
+
+def solve_table(figures: SolveFigures, frequency_hz: int | None = None) -> Table:
+    """One solve as a two-column table; with the clock, latency in milliseconds too."""
+    table = _table(f"{figures['model']} on {figures['hardware']}", ("", ""))
+    for name, text in _solve_rows(figures, frequency_hz):
+        table.add_row(name, text)
+    return table
+
+
+def comparison_table(comparison: ComparisonFigures) -> Table:
+    """Strategies side by side, one row each."""
+    table = _table(
+        f"{comparison['model']} on {comparison['hardware']}",
+        ("strategy", "status", "latency", "gap", "DRAM", "weights", "maps", "groups", "pinned",
+         "latency ratio", "DRAM ratio"),
+    )  # fmt: skip
+    for solve in comparison["strategies"]:
+        table.add_row(*_comparison_row(solve, comparison["ratios"].get(solve["strategy"])))
+    if comparison["best_baseline"] is not None:
+        table.caption = (
+            f"latency in cycles, traffic in bytes; ratios to {comparison['best_baseline']}, "
+            "the best baseline"
+        )
+    return table
+
+
+def info_table(figures: InfoFigures) -> Table:
+    """A network as a two-column table."""
+    table = _table(figures["model"], ("", ""))
+    for name, text in _info_rows(figures):
+        table.add_row(name, text)
+    return table
+
+
+def catalogue_table(title: str, entries: Mapping[str, str]) -> Table:
+    """Names with their descriptions."""
+    table = _table(title, ("", ""))
+    for name, description in entries.items():
+        table.add_row(name, description, end_section=False)
+    table.columns[1].justify = "left"
+    return table
+
+
+def as_text(renderable: RenderableType, width: int = TEXT_WIDTH) -> str:
+    """A renderable as plain text, the same on every terminal."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None, legacy_windows=False).print(renderable)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _table(title: str, headers: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    named = any(headers)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=named)
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i and named else "left", overflow="fold")
+    return table
+
+
+def _merit(solve: SolveFigures) -> tuple[int, int]:
+    traffic, latency = solve["dram_bytes"]["total"], solve["latency_cycles"]
+    return (traffic, latency) if solve["objective"] == "dram" else (latency, traffic)
+
+
+def _ratio(value: int, base: int) -> float | None:
+    return value / base if base else None
+
+
+def _ratios(solve: SolveFigures, base: SolveFigures) -> Ratios:
+    own, other = solve["dram_bytes"], base["dram_bytes"]
+    return Ratios(
+        latency=_ratio(solve["latency_cycles"], base["latency_cycles"]),
+        dram_total=_ratio(own["total"], other["total"]),
+        dram_feature_maps=_ratio(own["feature_maps"], other["feature_maps"]),
+    )
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.3f}"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2f} %"
+
+
+def _size(size_bytes: int) -> str:
+    exact = f"{size_bytes:,} B"
+    return exact if size_bytes < 1024 else f"{exact} ({format_bytes(size_bytes)})"
+
+
+def _latency(cycles: int, frequency_hz: int | None) -> str:
+    text = f"{cycles:,} cycles"
+    return text if frequency_hz is None else f"{text} ({1e3 * cycles / frequency_hz:.3f} ms)"
+
+
+def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[str, str]]:
+    dram = figures["dram_bytes"]
+    latency, roofline = figures["latency_cycles"], figures["roofline_cycles"]
+    times = f"; latency is {latency / roofline:.3f} times that" if roofline else ""
+    used = figures["spm_peak_bytes"] / figures["spm_capacity_bytes"]
+    rows = [
+        ("strategy", f"{figures['strategy']}, least {figures['objective']}"),
+        ("status", f"{figures['status']}, gap {_percent(figures['gap'])}"),
+        ("latency", _latency(latency, frequency_hz)),
+        ("lower bound", f"{figures['latency_lower_bound_cycles']:,} cycles"),
+        ("roofline", f"{roofline:,} cycles{times}"),
+        ("compute", f"{figures['compute_cycles']:,} cycles"),
+        ("DRAM traffic", _size(dram["total"])),
+        ("  weights", _size(dram["weights"])),
+        ("  feature maps", _size(dram["feature_maps"])),
+        ("MACs", f"{figures['macs']:,} and {figures['recomputed_macs']:,} recomputed"),
+        ("SPM peak", f"{_size(figures['spm_peak_bytes'])}, {_percent(used)} of the capacity"),
+        ("layers", f"{figures['layers']} in {figures['groups']} groups"),
+        ("fused layers", str(figures["fused_layers"])),
+        ("pinned feature maps", str(figures["pinned_feature_maps"])),
+        ("layer order", f"{figures['order']} ({figures['orders_tried']} tried)"),
+        ("verified", "yes" if figures["verified"] else "no"),
+        ("solved in", f"{figures['solve_seconds']:.1f} s"),
+    ]
+    return rows + [("warning", text) for text in figures["warnings"]]
+
+
+def _comparison_row(solve: SolveFigures, ratios: Ratios | None) -> tuple[str, ...]:
+    dram = solve["dram_bytes"]
+    return (
+        solve["strategy"],
+        solve["status"],
+        f"{solve['latency_cycles']:,}",
+        _percent(solve["gap"]),
+        f"{dram['total']:,}",
+        f"{dram['weights']:,}",
+        f"{dram['feature_maps']:,}",
+        str(solve["groups"]),
+        str(solve["pinned_feature_maps"]),
+        _times(ratios["latency"] if ratios else None),
+        _times(ratios["dram_total"] if ratios else None),
+    )
+
+
+def _info_rows(figures: InfoFigures) -> list[tuple[str, str]]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in figures["operators"].items())
+    largest = figures["largest_layer"]
+    minimum = _size(figures["minimum_spm_bytes"])
+    rows = [
+        ("layers", f"{figures['layers']}: {kinds}"),
+        ("element types", ", ".join(figures["dtypes"])),
+        ("MACs", f"{figures['macs']:,}"),
+        ("parameters", f"{figures['parameters']:,}"),
+        ("weights", _size(figures["weight_bytes"])),
+        ("feature maps", _size(figures["feature_map_bytes"])),
+        ("largest layer", f"{largest['name']}: {_size(largest['working_set_bytes'])}"),
+        ("minimum SPM", f"{minimum}, set by {figures['minimum_spm_layer']}"),
+        ("to pin everything", f"{_size(figures['minimum_peak_bytes'])} at least"),
+        ("SPM of " + figures["hardware"], _size(figures["spm_capacity_bytes"])),
+    ]
+    return rows + [("warning", text) for text in figures["warnings"]]

@@ -1,0 +1,222 @@
+"""The answer of a solve as a user holds it: a verified schedule, its figures, its files.
+
+It reads the schedule and writes files through `spm_opt.formats`; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from spm_opt.errors import InputError
+from spm_opt.report import DramBytes, SolveFigures, as_text, solve_figures, solve_table
+from spm_opt.schedule import Schedule
+
+#: what `Result.save` writes; the schedule last, so that where it stands the others do too
+FILES: Final = ("allocation.csv", "layers.csv", "listing.txt", "schedule.json")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A schedule that the checker accepted, and its figures.
+
+    Attributes
+    ----------
+    schedule : Schedule
+        What happens on the machine, with the network and the hardware.
+    verified : bool
+        Whether the checker accepted the schedule; `spm_opt.solve` returns no other.
+    """
+
+    schedule: Schedule
+    verified: bool = True
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return self.schedule.network.name
+
+    @property
+    def hardware(self) -> str:
+        """Name of the accelerator."""
+        return self.schedule.hardware.name
+
+    @property
+    def strategy(self) -> str:
+        """Strategy that decided: ``joint`` or a baseline."""
+        return self.schedule.provenance.strategy
+
+    @property
+    def objective(self) -> str:
+        """``latency`` or ``dram``."""
+        return self.schedule.provenance.objective
+
+    @property
+    def status(self) -> str:
+        """``optimal`` (proven over the plan space) or ``feasible``."""
+        return self.schedule.provenance.status
+
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from the first command to the end of the last."""
+        return self.schedule.claims.latency_cycles
+
+    @property
+    def latency_lower_bound_cycles(self) -> int:
+        """Cycles that no plan of the plan space beats."""
+        return self.schedule.provenance.latency_lower_bound_cycles
+
+    @property
+    def gap(self) -> float:
+        """``(value - bound) / value`` of the objective; 0 where proven optimal."""
+        return self.to_dict()["gap"]
+
+    @property
+    def roofline_cycles(self) -> int:
+        """Cycles that physics asks for: compute alone, or compulsory traffic alone."""
+        return self.schedule.claims.roofline_cycles
+
+    @property
+    def compute_cycles(self) -> int:
+        """Cycles that the compute engine is busy."""
+        return self.schedule.claims.compute_cycles
+
+    @property
+    def dram_bytes(self) -> DramBytes:
+        """Bytes over the DRAM pins: ``total``, ``weights``, ``feature_maps``."""
+        return self.to_dict()["dram_bytes"]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference, each counted once."""
+        return self.schedule.claims.macs
+
+    @property
+    def recomputed_macs(self) -> int:
+        """Multiply-accumulates done again for halos."""
+        return self.schedule.claims.recomputed_macs
+
+    @property
+    def spm_peak_bytes(self) -> int:
+        """Highest SPM address used, plus one."""
+        return self.schedule.claims.spm_peak_bytes
+
+    @property
+    def spm_capacity_bytes(self) -> int:
+        """Capacity of the scratchpad."""
+        return self.schedule.hardware.spm.capacity_bytes
+
+    @property
+    def layers(self) -> int:
+        """Layers of the normalised network."""
+        return len(self.schedule.network.layers)
+
+    @property
+    def groups(self) -> int:
+        """Steps of the schedule."""
+        return len(self.schedule.steps)
+
+    @property
+    def fused_layers(self) -> int:
+        """Layers that share a step with another layer."""
+        return self.to_dict()["fused_layers"]
+
+    @property
+    def pinned_feature_maps(self) -> int:
+        """Feature maps held whole in SPM past the step that first fills them."""
+        return self.to_dict()["pinned_feature_maps"]
+
+    @property
+    def solve_seconds(self) -> float:
+        """Wall clock of the solve."""
+        return self.schedule.provenance.solve_seconds
+
+    @property
+    def order(self) -> str:
+        """Name of the topological order chosen."""
+        return self.schedule.provenance.order
+
+    @property
+    def orders_tried(self) -> int:
+        """Topological orders tried."""
+        return self.schedule.provenance.orders_tried
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader of the model could not take literally."""
+        return self.schedule.network.warnings
+
+    def to_dict(self) -> SolveFigures:
+        """Every figure, as ``spm-opt solve --json`` prints it."""
+        return solve_figures(self.schedule, verified=self.verified)
+
+    def summary(self) -> str:
+        """The figures as a table in plain text."""
+        return as_text(solve_table(self.to_dict(), self.schedule.hardware.frequency_hz))
+
+    def save(self, directory: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write `FILES` into `directory`, which is created if need be.
+
+        Each file is written beside its place and moved there, so an interruption never leaves
+        half of one; nothing is written before every text is complete.
+
+        Returns
+        -------
+        tuple of Path
+            The files, in the order of `FILES`.
+
+        Raises
+        ------
+        InputError
+            If the directory or a file cannot be written.
+        """
+        from spm_opt.formats.atomic import write_atomically
+
+        texts = _texts(self.schedule)
+        folder = prepare_directory(directory)
+        paths = tuple(folder / name for name in FILES)
+        for path in paths:
+            try:
+                write_atomically(path, texts[path.name])
+            except OSError as error:
+                raise _unwritable(path, error) from None
+        return paths
+
+
+def prepare_directory(directory: str | os.PathLike[str]) -> Path:
+    """Create `directory` where it is missing, and make sure that files can be put there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be created or written, or is a file.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError("this is a file, not a directory", file=str(folder)) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("cannot write here: Permission denied", file=str(folder))
+    return folder
+
+
+def _texts(schedule: Schedule) -> dict[str, str]:
+    from spm_opt.emit.listing import listing
+    from spm_opt.formats.schedule_json import schedule_to_json
+    from spm_opt.formats.tables import allocation_csv, layers_csv
+
+    return {
+        "allocation.csv": allocation_csv(schedule),
+        "layers.csv": layers_csv(schedule),
+        "listing.txt": listing(schedule),
+        "schedule.json": schedule_to_json(schedule),
+    }
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write here: {error.strerror or error}", file=str(path))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from types import MappingProxyType
 from typing import Final
 
 from spm_opt.errors import InputError
@@ -80,14 +79,15 @@ class ComputeArray:
     vector_lanes : int
         Vector operations per cycle.
     cycles_per_mac : mapping of str to int
-        Element type to cycles of one MAC in a cell of the array (1 where absent).
+        Element type to cycles of one MAC in a cell of the array. A type that is absent takes that
+        of the plain type of its width (uint8 of int8, bfloat16 of float16), or 1.
     tile_overhead_cycles : int
         Paid by every tile of every layer (descriptor set-up, pipeline fill).
     """
 
     unrollings: tuple[Unrolling, ...]
     vector_lanes: int
-    cycles_per_mac: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    cycles_per_mac: Mapping[str, int] = field(default_factory=dict)
     tile_overhead_cycles: int = 0
 
     @property

@@ -7,21 +7,52 @@ integer number of cycles, every bandwidth an exact fraction of bytes per cycle.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Final, TypeAlias
 
 Bytes: TypeAlias = int
 Cycles: TypeAlias = int
 
-_NUMBER: Final = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]*)\s*$")
-_SIZE_UNITS: Final[dict[str, int]] = {
-    "": 1, "B": 1,
+# two digits of exponent: nothing physical needs more, and 1e999999999 would take all memory
+_NUMBER: Final = re.compile(
+    r"^\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]*)\s*$", re.ASCII
+)
+_LONGEST: Final = 100
+_SIZE_UNITS: Final[Mapping[str, int]] = {
+    "B": 1,
     "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
 }  # fmt: skip
-_FREQUENCY_UNITS: Final[dict[str, int]] = {
+_BARE_SIZE_UNITS: Final[Mapping[str, int]] = {"": 1, **_SIZE_UNITS}
+_FREQUENCY_UNITS: Final[Mapping[str, int]] = {
     "Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9,
 }  # fmt: skip
+_CYCLE_UNITS: Final[Mapping[str, int]] = {"": 1, "cycle": 1, "cycles": 1}
+_TIME_UNITS: Final[Mapping[str, Fraction]] = {
+    "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "ms": Fraction(1, 10**3),
+}  # fmt: skip
+
+
+class QuantityError(ValueError):
+    """A text is no quantity of the wanted sort.
+
+    Attributes
+    ----------
+    reason : str
+        What is wrong, in one sentence.
+    found : object
+        What was found.
+    allowed : str or None
+        What would have been accepted.
+    """
+
+    def __init__(self, reason: str, found: object, allowed: str | None = None) -> None:
+        self.reason = reason
+        self.found = found
+        self.allowed = allowed
+        shown = f"{found!r} {reason}"
+        super().__init__(shown if allowed is None else f"{shown}; write {allowed}")
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
@@ -39,15 +70,36 @@ def parse_size(text: str | int) -> Bytes:
 
     Raises
     ------
-    ValueError
-        If the text is no size, or not a whole number of bytes.
+    QuantityError
+        (A ValueError.) If the text is no size, negative, or not a whole number of bytes.
     """
-    return _whole(_scaled(text, _SIZE_UNITS), "bytes")
+    return _whole(_not_negative(_scaled(text, _BARE_SIZE_UNITS), text), text, "bytes")
 
 
 def parse_frequency(text: str) -> int:
-    """Read a frequency such as ``1 GHz`` or ``200MHz`` as hertz."""
-    return _whole(_scaled(text, _FREQUENCY_UNITS), "hertz")
+    """Read a frequency such as ``1 GHz`` or ``200MHz`` as hertz.
+
+    Raises
+    ------
+    QuantityError
+        (A ValueError.) If the text is no frequency, not positive, or not whole hertz.
+    """
+    return _whole(_positive(_scaled(text, _FREQUENCY_UNITS), text), text, "hertz")
+
+
+def parse_cycles(text: str | int, frequency_hz: int) -> Cycles:
+    """Read a time such as ``200``, ``200 cycles`` or ``100 ns`` (rounded up to cycles).
+
+    Raises
+    ------
+    QuantityError
+        (A ValueError.) If the text is no time, negative, or a broken number of cycles.
+    """
+    value = _not_negative(_scaled(text, {**_CYCLE_UNITS, **_TIME_UNITS}), text)
+    if isinstance(text, str) and text.rstrip().endswith(tuple(_TIME_UNITS)):
+        cycles = value * frequency_hz
+        return ceil_div(cycles.numerator, cycles.denominator)
+    return _whole(value, text, "cycles")
 
 
 def parse_bandwidth(text: str | int, frequency_hz: int) -> Fraction:
@@ -55,15 +107,14 @@ def parse_bandwidth(text: str | int, frequency_hz: int) -> Fraction:
 
     Raises
     ------
-    ValueError
-        If the text is no bandwidth or is not positive.
+    QuantityError
+        (A ValueError.) If the text is no bandwidth or is not positive.
     """
-    if isinstance(text, str) and text.rstrip().endswith("/s"):
-        per_second = _scaled(text.rstrip()[:-2], _SIZE_UNITS)
-        return per_second / frequency_hz
-    if isinstance(text, str) and text.rstrip().endswith("/cycle"):
-        return _scaled(text.rstrip()[: -len("/cycle")], _SIZE_UNITS)
-    raise ValueError(f"{text!r} is no bandwidth; write for example '8 GB/s' or '32 B/cycle'")
+    amount, slash, per = str(text).partition("/")
+    if isinstance(text, str) and slash and per.strip() in ("s", "cycle"):
+        bytes_per = _positive(_scaled(amount, _SIZE_UNITS, text, _BANDWIDTHS), text)
+        return bytes_per / (frequency_hz if per.strip() == "s" else 1)
+    raise QuantityError("is no bandwidth", text, _BANDWIDTHS)
 
 
 def format_bytes(size_bytes: int) -> str:
@@ -75,17 +126,45 @@ def format_bytes(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
-def _scaled(text: str | int, units: dict[str, int]) -> Fraction:
-    if isinstance(text, bool) or not isinstance(text, (str, int)):
-        raise ValueError(f"{text!r} is no quantity; write a number and a unit")
+def _units(names: Iterable[str]) -> str:
+    return "a number and one of " + ", ".join(name for name in names if name)
+
+
+_BANDWIDTHS: Final = f"{_units(_SIZE_UNITS)}, then /s or /cycle, such as '8 GB/s', '32 B/cycle'"
+
+
+def _scaled(
+    text: str | int,
+    units: Mapping[str, int | Fraction],
+    found: object = None,
+    allowed: str | None = None,
+) -> Fraction:
+    found, allowed = text if found is None else found, allowed or _units(units)
+    if isinstance(text, bool) or not isinstance(text, (str, int)) or len(str(text)) > _LONGEST:
+        raise QuantityError("is no quantity", found, allowed)
     match = _NUMBER.match(str(text))
-    if match is None or match.group(2) not in units:
-        allowed = ", ".join(unit for unit in units if unit)
-        raise ValueError(f"{text!r} is no quantity; write a number and one of {allowed}")
+    if match is None:
+        raise QuantityError("is no quantity", found, allowed)
+    if match.group(2) not in units:
+        unit = match.group(2)
+        raise QuantityError(f"has the unknown unit {unit!r}" if unit else "has no unit",
+                            found, allowed)  # fmt: skip
     return Fraction(match.group(1)) * units[match.group(2)]
 
 
-def _whole(value: Fraction, unit: str) -> int:
+def _positive(value: Fraction, found: object) -> Fraction:
+    if value <= 0:
+        raise QuantityError("must be positive", found)
+    return value
+
+
+def _not_negative(value: Fraction, found: object) -> Fraction:
+    if value < 0:
+        raise QuantityError("must not be negative", found)
+    return value
+
+
+def _whole(value: Fraction, found: object, unit: str) -> int:
     if value.denominator != 1:
-        raise ValueError(f"{value} is not a whole number of {unit}")
+        raise QuantityError(f"is not a whole number of {unit}", found)
     return value.numerator

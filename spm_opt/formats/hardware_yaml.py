@@ -1,0 +1,190 @@
+"""Hardware files: YAML with units in the values, and the exact form embedded in a schedule.
+
+The only room that knows how a hardware file is spelled. It prices nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spm_opt.errors import InputError
+from spm_opt.formats.yaml_text import load_yaml
+from spm_opt.graph.network import DTYPE_BYTES
+from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
+from spm_opt.units import parse_bandwidth, parse_cycles
+
+if TYPE_CHECKING:
+    from spm_opt.formats.hardware_schema import HardwareFile, HardwareRecord
+
+_NO_OVERRIDES: Mapping[str, str] = {}
+
+
+def read_hardware(path: str | Path, overrides: Mapping[str, str] = _NO_OVERRIDES) -> Hardware:
+    """Read a hardware file.
+
+    Parameters
+    ----------
+    path : str or Path
+    overrides : mapping of str to str
+        Dotted field to the text that replaces its value (``--set spm.capacity=256KiB``).
+
+    Returns
+    -------
+    Hardware
+
+    Raises
+    ------
+    InputError
+        Naming file and field (or the option): no YAML, a field unknown or missing, a value that
+        is no quantity of the wanted unit, not positive, an unknown loop dimension.
+    """
+    from spm_opt.formats.hardware_schema import HardwareFile, checked
+
+    data = _overridden(load_yaml(path), overrides)
+    try:
+        return _build(checked(HardwareFile, data))
+    except InputError as error:
+        if error.field in overrides:
+            raise InputError(
+                error.message,
+                field=f"--set {error.field}",
+                found=error.found,
+                allowed=error.allowed,
+            ) from None
+        raise error.in_file(str(path)) from None
+
+
+def settable_fields() -> tuple[str, ...]:
+    """Dotted fields that ``--set`` may replace; ``TYPE`` stands for an element type."""
+    from spm_opt.formats.hardware_schema import ComputeSection, DramSection, SpmSection
+
+    sections = (
+        ("spm", tuple(SpmSection.model_fields)),
+        ("dram", tuple(DramSection.model_fields)),
+        ("compute", tuple(ComputeSection.model_fields)),
+    )
+    inner = [f"{section}.{key}" for section, keys in sections for key in keys]
+    mapping = "compute.cycles_per_mac"
+    fields = [field for field in inner if field not in (mapping, "compute.unrollings")]
+    return ("name", "description", "frequency", *fields, f"{mapping}.TYPE")
+
+
+def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
+    """`hardware` as plain JSON data, exactly; a fraction is ``[numerator, denominator]``."""
+    spm, dram, compute = hardware.spm, hardware.dram, hardware.compute
+    return {
+        "name": hardware.name,
+        "description": hardware.description,
+        "frequency_hz": hardware.frequency_hz,
+        "spm": {
+            "capacity_bytes": spm.capacity_bytes,
+            "alignment_bytes": spm.alignment_bytes,
+            "bytes_per_cycle": _pair(spm.bytes_per_cycle),
+        },
+        "dram": {
+            "bytes_per_cycle": _pair(dram.bytes_per_cycle),
+            "latency_cycles": dram.latency_cycles,
+            "burst_bytes": dram.burst_bytes,
+        },
+        "compute": {
+            "vector_lanes": compute.vector_lanes,
+            "tile_overhead_cycles": compute.tile_overhead_cycles,
+            "cycles_per_mac": dict(compute.cycles_per_mac),
+            "unrollings": [
+                {"name": u.name, "factors": dict(u.factors)} for u in compute.unrollings
+            ],
+        },
+    }
+
+
+def hardware_from_dict(data: object, where: str = "hardware") -> Hardware:
+    """The inverse of `hardware_to_dict`.
+
+    Parameters
+    ----------
+    data : object
+    where : str
+        Prefix of the field that an error names.
+
+    Raises
+    ------
+    InputError
+        If anything is missing, unknown, of another type, or not positive.
+    """
+    from spm_opt.formats.hardware_schema import HardwareRecord, checked
+
+    try:
+        record: HardwareRecord = checked(HardwareRecord, data)
+    except InputError as error:
+        field = f"{where}.{error.field}" if error.field else where
+        raise InputError(
+            error.message, field=field, found=error.found, allowed=error.allowed
+        ) from None
+    return _restore(record)
+
+
+def _pair(value: Fraction) -> list[int]:
+    return [value.numerator, value.denominator]
+
+
+def _overridden(data: object, overrides: Mapping[str, str]) -> object:
+    allowed = settable_fields() if overrides else ()
+    data = copy.deepcopy(data)
+    for path, value in overrides.items():
+        *sections, key = path.split(".")
+        pattern = ".".join((*sections, "TYPE")) if key in DTYPE_BYTES else path
+        if pattern not in allowed or key == "TYPE":
+            raise InputError("this field cannot be set", field=f"--set {path}", allowed=allowed)
+        place: Any = data
+        for section in sections:
+            place = place.setdefault(section, {}) if isinstance(place, dict) else None
+        # where the file has no mapping at this place, the check of the whole file will say so
+        if isinstance(place, dict):
+            place[key] = value
+    return data
+
+
+def _build(file: HardwareFile) -> Hardware:
+    hertz, compute = file.frequency, file.compute
+    return Hardware(
+        name=file.name,
+        description=file.description,
+        frequency_hz=hertz,
+        spm=Scratchpad(
+            capacity_bytes=file.spm.capacity,
+            alignment_bytes=file.spm.alignment,
+            bytes_per_cycle=parse_bandwidth(file.spm.bandwidth, hertz),
+        ),
+        dram=Dram(
+            bytes_per_cycle=parse_bandwidth(file.dram.bandwidth, hertz),
+            latency_cycles=parse_cycles(file.dram.latency, hertz),
+            burst_bytes=file.dram.burst,
+        ),
+        compute=ComputeArray(
+            unrollings=tuple(Unrolling(u.name, u.factors) for u in compute.unrollings),
+            vector_lanes=compute.vector_lanes,
+            cycles_per_mac=compute.cycles_per_mac,
+            tile_overhead_cycles=parse_cycles(compute.tile_overhead, hertz),
+        ),
+    )
+
+
+def _restore(record: HardwareRecord) -> Hardware:
+    spm, dram, compute = record.spm, record.dram, record.compute
+    return Hardware(
+        name=record.name,
+        description=record.description,
+        frequency_hz=record.frequency_hz,
+        spm=Scratchpad(spm.capacity_bytes, spm.alignment_bytes, Fraction(*spm.bytes_per_cycle)),
+        dram=Dram(Fraction(*dram.bytes_per_cycle), dram.latency_cycles, dram.burst_bytes),
+        compute=ComputeArray(
+            unrollings=tuple(Unrolling(u.name, u.factors) for u in compute.unrollings),
+            vector_lanes=compute.vector_lanes,
+            cycles_per_mac=compute.cycles_per_mac,
+            tile_overhead_cycles=compute.tile_overhead_cycles,
+        ),
+    )

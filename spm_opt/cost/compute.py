@@ -7,15 +7,21 @@ channels. The answer is for one tile: nothing here sums over a group or a networ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
 from spm_opt.hardware import ComputeArray, Hardware
 
-Ints = NDArray[np.int64]
+#: element types that take the rate of another where the hardware does not list them
+_SAME_RATE: Final[Mapping[str, str]] = {
+    "uint8": "int8", "bool": "int8", "uint16": "int16", "bfloat16": "float16", "uint32": "int32",
+    "uint64": "int64",
+}  # fmt: skip
 
 
 def tile_cycles(
@@ -51,8 +57,7 @@ def tile_cycles(
     int64 array, shape of `rows`
     """
     work = _work_cycles(layer, dtype, hardware.compute, rows, channels)
-    bandwidth = hardware.spm.bytes_per_cycle
-    bound = -(-read_bytes * bandwidth.denominator // bandwidth.numerator)
+    bound = ceil_scaled(read_bytes, 1 / hardware.spm.bytes_per_cycle)
     cycles: Ints = np.maximum(work, bound) + hardware.compute.tile_overhead_cycles
     return np.where(rows > 0, cycles, 0)
 
@@ -62,17 +67,21 @@ def _work_cycles(
 ) -> Ints:
     axis = layer.op.channel_axis(layer.output_shape)
     all_channels = 1 if axis is None else layer.output_shape[axis]
-    part = all_channels if channels is None else channels
+    part = all_channels if channels is None else int(channels)
+    per_row = Fraction(part, layer.rows * all_channels)
     if layer.cycles is not None:
-        return -(-layer.cycles * rows * part // (layer.rows * all_channels))
+        return ceil_scaled(rows, layer.cycles * per_row)
     loops = layer.loops
-    if loops is not None:
-        # a slice of a grouped convolution takes whole groups
-        groups = max(1, loops.g * part // all_channels)
-        share = {"g": groups, "k": loops.g * loops.k * part // all_channels // groups}
+    if loops is None:
+        return ceil_scaled(rows, layer.vector_ops * per_row / compute.vector_lanes)
+    # a slice of a grouped convolution takes whole groups
+    groups = max(1, loops.g * part // all_channels)
+    share = {"g": groups, "k": loops.g * loops.k * part // all_channels // groups}
+    if loops.oy == layer.rows:
         return _nest_cycles(loops, share, dtype, compute, rows)
-    operations = layer.vector_ops * part
-    return -(-operations * rows // (layer.rows * all_channels * compute.vector_lanes))
+    # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
+    whole = _nest_cycles(loops, share, dtype, compute, np.array([loops.oy], dtype=np.int64))
+    return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
 
 
 def _nest_cycles(
@@ -90,10 +99,44 @@ def _nest_cycles(
         best = cycles if best is None else np.minimum(best, cycles)
     if best is None:
         raise ValueError("the array has no unrolling")
-    return best * compute.cycles_per_mac.get(dtype, 1)
+    return best * cycles_per_mac(compute, dtype)
+
+
+def cycles_per_mac(compute: ComputeArray, dtype: str) -> int:
+    """Cycles of one MAC in a cell of the array for elements of `dtype`."""
+    rates = compute.cycles_per_mac
+    return rates.get(dtype, rates.get(_SAME_RATE.get(dtype, dtype), 1))
 
 
 def whole_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
-    """Least cycles of the whole layer in one tile, whatever it reads (for the roofline)."""
+    """Cycles of the whole layer in one tile, whatever it reads.
+
+    No bound over tilings: where tiles choose different unrollings, their sum may be a little less
+    than the one tile (see `least_cycles`).
+    """
     rows = np.array([layer.rows], dtype=np.int64)
     return int(tile_cycles(layer, dtype, hardware, rows, np.zeros(1, dtype=np.int64))[0])
+
+
+def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
+    """A bound that no cutting of the layer into rows and channel slices can beat.
+
+    As `whole_cycles`, with the ceilings of the dimensions that can be cut (rows, output channels,
+    groups) left out: what remains is additive over tiles. Never above `whole_cycles`.
+    """
+    loops, compute = layer.loops, hardware.compute
+    if layer.cycles is not None or loops is None:
+        return whole_cycles(layer, dtype, hardware)
+    best = min(_least_nest(loops, unrolling.factors) for unrolling in compute.unrollings)
+    work = best * cycles_per_mac(compute, dtype)
+    return -(-work.numerator // work.denominator) + compute.tile_overhead_cycles
+
+
+def _least_nest(loops: Loops, factors: Mapping[str, int]) -> Fraction:
+    cycles = Fraction(1)
+    for dimension in ("oy", "k", "g"):
+        cycles *= Fraction(getattr(loops, dimension), factors.get(dimension, 1))
+    for dimension in ("b", "c", "ox", "fy", "fx"):
+        cycles *= -(-getattr(loops, dimension) // factors.get(dimension, 1))
+    # an extent below its factor still takes a cycle: one pass at least
+    return max(cycles, Fraction(1))

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.hardware import Dram
-
-Ints = NDArray[np.int64]
 
 
 def moved_bytes(dram: Dram, run_bytes: int, runs: int = 1) -> int:
@@ -33,6 +31,5 @@ def moved_bytes_array(dram: Dram, run_bytes: Ints, runs: Ints | int = 1) -> Ints
 
 def transfer_cycles_array(dram: Dram, moved: Ints) -> Ints:
     """`transfer_cycles` over an array."""
-    rate = dram.bytes_per_cycle
-    cycles = dram.latency_cycles - (-moved * rate.denominator // rate.numerator)
+    cycles = dram.latency_cycles + ceil_scaled(moved, 1 / dram.bytes_per_cycle)
     return np.where(moved > 0, cycles, 0)

@@ -7,7 +7,7 @@ This room must not know how a schedule is found, and it opens no file.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from spm_opt.schedule import Schedule
@@ -218,15 +218,6 @@ def info_table(figures: InfoFigures) -> Table:
     table = _table(figures["model"], ("", ""))
     for name, text in _info_rows(figures):
         table.add_row(name, text)
-    return table
-
-
-def catalogue_table(title: str, entries: Mapping[str, str]) -> Table:
-    """Names with their descriptions."""
-    table = _table(title, ("", ""))
-    for name, description in entries.items():
-        table.add_row(name, description, end_section=False)
-    table.columns[1].justify = "left"
     return table
 
 

@@ -1,0 +1,218 @@
+"""The joint model, one function a rule, one sentence a rule.
+
+``RULES`` at the foot is the whole model at a glance. Every rule takes ``(model, problem,
+variables)``, adds its constraints and nothing else; a test fails when any one is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ortools.sat.python import cp_model
+
+from spm_opt.cpsat.variables import Expr, Variables
+from spm_opt.problem import Problem, covering, led
+
+Rule = Callable[[cp_model.CpModel, Problem, Variables], None]
+
+
+def every_part_runs_once(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Each part is covered by exactly one used candidate."""
+    for members in covering(problem):
+        model.add_exactly_one(var.use[k] for k in members)
+
+
+def pinned_maps_are_written(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map is in SPM right after its birth only if its producer kept it there or it is loaded."""
+    for (t, v), pinned in var.pin.items():
+        if v == problem.maps[t].birth + 1:
+            model.add(pinned <= var.kept[t] + var.reload.get((t, v), 0))
+
+
+def pinned_maps_stay(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map is in SPM at a step only if it was at the step before, or is loaded whole."""
+    for (t, v), pinned in var.pin.items():
+        if (t, v - 1) in var.pin:
+            model.add(pinned <= var.pin[t, v - 1] + var.reload.get((t, v), 0))
+
+
+def groups_find_their_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A group that reads a map in SPM, or adds its slice to one, runs while the map is there."""
+    for v, members in enumerate(led(problem)):
+        users: dict[int, list[int]] = {}
+        for k in members:
+            candidate = problem.candidates[k]
+            added = [t for t in candidate.keeps if problem.maps[t].birth < v]
+            for t in (*candidate.reads, *added):
+                users.setdefault(t, []).append(k)
+        for t, group in users.items():
+            model.add(_sum(var, group) <= var.pin[t, v])
+
+
+def streams_read_stored_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map is streamed from DRAM only if its producer stored it."""
+    for v, members in enumerate(covering(problem)):
+        users: dict[int, list[int]] = {}
+        for k in members:
+            for t in problem.candidates[k].streams:
+                if v in problem.maps[t].readers and not problem.maps[t].in_dram:
+                    users.setdefault(t, []).append(k)
+        for t, group in users.items():
+            model.add(_sum(var, group) <= var.stored[t])
+
+
+def reloads_read_stored_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map is loaded whole only if its producer stored it."""
+    for (t, _), reload in var.reload.items():
+        if not problem.maps[t].in_dram:
+            model.add(reload <= var.stored[t])
+
+
+def slices_share_one_choice(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """The slices of one map are kept all or none, and stored all or none."""
+    covers = covering(problem)
+    for t, feature_map in enumerate(problem.maps):
+        for part in feature_map.writers[1:]:
+            used = problem.candidates
+            keeps = [k for k in covers[part] if t in used[k].keeps]
+            stores = [k for k in covers[part] if t in used[k].stores]
+            model.add(_sum(var, keeps) == var.kept[t])
+            model.add(_sum(var, stores) == var.stored[t])
+
+
+def constants_are_held(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A group runs while the constants it does not stream are in SPM."""
+    for (c, v), covered in var.covered.items():
+        model.add(covered <= var.held[c, v])
+
+
+def constants_stay(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants stay in SPM from their claim to their own step."""
+    for (c, v), held in var.held.items():
+        if (c, v + 1) in var.held:
+            model.add_implication(held, var.held[c, v + 1])
+
+
+def constants_are_loaded(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants are streamed, or loaded at the front of their own step, or prefetched whole."""
+    loads = _by_part(var)
+    for c, own in var.own.items():
+        cycles = problem.weights[c].cycles
+        total = cp_model.LinearExpr.sum([var.load[c, v] for v in loads.get(c, [])])
+        if c in loads:
+            model.add(total == cycles * (1 - own - var.streamed[c]))
+        else:
+            model.add(own + var.streamed[c] == 1)
+
+
+def loads_follow_claims(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants are prefetched only while their space is claimed."""
+    for (c, v), load in var.load.items():
+        model.add(load <= problem.weights[c].cycles * var.held[c, v])
+
+
+def loads_precede_use(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants are prefetched only in steps that exist and precede their own."""
+    for (c, v), load in var.load.items():
+        room = var.lead[v] - var.covered.get((c, v), 0)
+        model.add(load <= problem.weights[c].cycles * room)
+
+
+def claims_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants are claimed in order of use, past those that are streamed."""
+    weighted = sorted(var.own)
+    streamable = {c for k in problem.candidates if k.streams_weights for c in (k.first,)}
+    for n, later in enumerate(weighted):
+        for earlier in reversed(weighted[:n]):
+            for v in range(earlier + 1):
+                if (later, v) in var.held and (later, v) in var.load:
+                    ahead = var.held.get((earlier, v), 0)
+                    model.add(var.held[later, v] <= ahead + var.streamed[earlier])
+            if earlier not in streamable:
+                break
+
+
+def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """No prefetch is under way when a step begins that has transfers of its own."""
+    busy = _busy_leads(problem, var)
+    for (c, v), loaded in var.loaded.items():
+        cycles = problem.weights[c].cycles
+        before = cp_model.LinearExpr.sum(
+            [load for (c2, u), load in var.load.items() if c2 == c and u < v]
+        )
+        model.add(before >= cycles * loaded)
+        for own in busy[v]:
+            model.add(before <= cycles * (loaded + 1 - own))
+
+
+def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A step lasts until its streams, and the prefetches it carries after them, have ended."""
+    carried: dict[int, list[cp_model.IntVar]] = {}
+    for (_, v), load in var.load.items():
+        carried.setdefault(v, []).append(load)
+    for v, members in enumerate(led(problem)):
+        if v in carried:
+            slack = cp_model.LinearExpr.weighted_sum(
+                [var.use[k] for k in members],
+                [problem.candidates[k].duration_cycles - problem.candidates[k].dma_cycles for k in members],
+            )  # fmt: skip
+            model.add(cp_model.LinearExpr.sum(carried[v]) <= slack + var.stall[v])
+
+
+def capacity_holds(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """At every step, working set, kept maps and constants fit the scratchpad."""
+    members = led(problem)
+    terms: list[list[Expr]] = [
+        [problem.candidates[k].work_bytes * var.use[k] for k in members[v]]
+        for v in range(problem.parts)
+    ]
+    for (t, v), pinned in var.pin.items():
+        terms[v].append(problem.maps[t].size_bytes * pinned)
+    for (c, v), held in var.held.items():
+        terms[v].append(problem.weights[c].size_bytes * held)
+    for expressions in terms:
+        if expressions:
+            model.add(cp_model.LinearExpr.sum(expressions) <= problem.capacity_bytes)
+
+
+def _sum(var: Variables, members: list[int]) -> Expr:
+    return cp_model.LinearExpr.sum([var.use[k] for k in members])
+
+
+def _by_part(var: Variables) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for c, v in var.load:
+        found.setdefault(c, []).append(v)
+    return found
+
+
+def _busy_leads(problem: Problem, var: Variables) -> list[list[Expr]]:
+    """What makes a step's DMA busy from its front: a streaming group, a whole map loaded."""
+    busy: list[list[Expr]] = []
+    for members in led(problem):
+        streaming = [k for k in members if problem.candidates[k].dma_cycles]
+        busy.append([_sum(var, streaming)] if streaming else [])
+    for (_, v), reload in var.reload.items():
+        busy[v].append(reload)
+    return busy
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    every_part_runs_once,
+    pinned_maps_are_written,
+    pinned_maps_stay,
+    groups_find_their_maps,
+    streams_read_stored_maps,
+    reloads_read_stored_maps,
+    slices_share_one_choice,
+    constants_are_held,
+    constants_stay,
+    constants_are_loaded,
+    loads_follow_claims,
+    loads_precede_use,
+    claims_keep_order,
+    queue_is_free_for_streams,
+    steps_wait_for_the_queue,
+    capacity_holds,
+)

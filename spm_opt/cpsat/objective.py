@@ -1,0 +1,34 @@
+"""What is minimised: cycles, bytes, and the space-time that placement likes small."""
+
+from __future__ import annotations
+
+from ortools.sat.python import cp_model
+
+from spm_opt.cpsat.variables import Expr, Variables
+from spm_opt.problem import Problem
+
+
+def latency_cycles(problem: Problem, var: Variables) -> Expr:
+    """Sum over steps of pipeline, stall, and whole-tensor loads at the front."""
+    terms = [c.duration_cycles * use for c, use in zip(problem.candidates, var.use, strict=True)]
+    terms += var.stall
+    terms += [problem.weights[c].cycles * own for c, own in var.own.items()]
+    terms += [problem.maps[t].reload_cycles * load for (t, _), load in var.reload.items()]
+    return cp_model.LinearExpr.sum(terms)
+
+
+def dram_bytes(problem: Problem, var: Variables) -> Expr:
+    """Bytes of all transfers."""
+    terms = [c.dram_bytes * use for c, use in zip(problem.candidates, var.use, strict=True)]
+    terms += [problem.maps[t].reload_bytes * load for (t, _), load in var.reload.items()]
+    return cp_model.LinearExpr.sum(terms)
+
+
+def occupancy_bytes(problem: Problem, var: Variables) -> Expr:
+    """Sum over steps of the bytes that kept maps and early constants occupy."""
+    terms: list[Expr] = [problem.maps[t].size_bytes * p for (t, _), p in var.pin.items()]
+    terms += [problem.weights[c].size_bytes * h for (c, _), h in var.held.items()]
+    return cp_model.LinearExpr.sum(terms)
+
+
+OBJECTIVES = {"latency": latency_cycles, "dram": dram_bytes}

@@ -1,0 +1,169 @@
+"""The problem that a decider sees: integers and indices only.
+
+No networkx, no floats, no file names. Parts are numbered in execution order, ``0 .. parts-1``; a
+*step* is led by the first part of the candidate that is used there. All times are cycles, all sizes
+are bytes, rounded up to the alignment of the scratchpad where they take space in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spm_opt.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMap:
+    """A feature map that more than one group may touch.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Space of the whole map.
+    writers : tuple of int
+        Parts that write it (slices of one layer), in order; empty for a network input.
+    readers : tuple of int
+        Parts that read it, in order.
+    in_dram : bool
+        Whether it lies in DRAM from the start (a network input).
+    must_store : bool
+        Whether it must lie in DRAM at the end (a network output).
+    reload_cycles, reload_bytes : int
+        Price of loading the whole map in one transfer.
+    """
+
+    size_bytes: int
+    writers: tuple[int, ...]
+    readers: tuple[int, ...]
+    in_dram: bool
+    must_store: bool
+    reload_cycles: int
+    reload_bytes: int
+
+    @property
+    def birth(self) -> int:
+        """Part that writes it first; -1 for a network input."""
+        return self.writers[0] if self.writers else -1
+
+    @property
+    def last_use(self) -> int:
+        """Last part that writes or reads it."""
+        return max((*self.writers, *self.readers))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLoad:
+    """The constants of one part, loaded as a whole.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Space; 0 where the part has no constants.
+    cycles, moved_bytes : int
+        Price of the transfer.
+    """
+
+    size_bytes: int
+    cycles: int
+    moved_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A group under one tiling and one residency pattern; all its prices are constants.
+
+    Attributes
+    ----------
+    first, end : int
+        Parts ``[first, end)``.
+    reads : tuple of int
+        Maps read in SPM (pinned, or loaded whole before the step).
+    streams : tuple of int
+        Maps streamed from DRAM.
+    keeps : tuple of int
+        Maps written whole into SPM for later groups.
+    stores : tuple of int
+        Maps written to DRAM.
+    streams_weights : bool
+        The constants are streamed tile by tile and take no space beforehand.
+    duration_cycles : int
+        From the start of the step (after whole-tensor loads) to the end of its last command.
+    dma_cycles : int
+        From the same start to the end of its last stream transfer; 0 without streams.
+    compute_cycles : int
+    work_bytes : int
+        Space besides maps kept by earlier groups and besides weights: stripes, stream buffers,
+        and kept maps that this group begins.
+    dram_bytes : int
+        Bytes streamed, weights included.
+    recipe : int
+        How to run it: index into the planner's table of tilings.
+    """
+
+    first: int
+    end: int
+    reads: tuple[int, ...]
+    streams: tuple[int, ...]
+    keeps: tuple[int, ...]
+    stores: tuple[int, ...]
+    streams_weights: bool
+    duration_cycles: int
+    dma_cycles: int
+    compute_cycles: int
+    work_bytes: int
+    dram_bytes: int
+    recipe: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Everything that may be decided, and its prices.
+
+    Attributes
+    ----------
+    parts : int
+    capacity_bytes : int
+    maps : tuple of FeatureMap
+    weights : tuple of WeightLoad
+        One a part.
+    candidates : tuple of Candidate
+    prefetch : bool
+        Whether weights may be loaded before the step that reads them.
+    reload : bool
+        Whether a map that lies in DRAM may be loaded whole and kept.
+    """
+
+    parts: int
+    capacity_bytes: int
+    maps: tuple[FeatureMap, ...]
+    weights: tuple[WeightLoad, ...]
+    candidates: tuple[Candidate, ...]
+    prefetch: bool = True
+    reload: bool = True
+
+    def __post_init__(self) -> None:
+        if self.capacity_bytes <= 0:
+            raise InputError("must be positive", field="capacity", found=self.capacity_bytes)
+
+    def only(self, keep: Callable[[Candidate], bool], **changes: Any) -> Problem:
+        """The problem with the candidates that pass `keep`."""
+        return replace(self, candidates=tuple(c for c in self.candidates if keep(c)), **changes)
+
+
+def covering(problem: Problem) -> list[list[int]]:
+    """Candidates that cover each part."""
+    found: list[list[int]] = [[] for _ in range(problem.parts)]
+    for k, candidate in enumerate(problem.candidates):
+        for part in range(candidate.first, candidate.end):
+            found[part].append(k)
+    return found
+
+
+def led(problem: Problem) -> list[list[int]]:
+    """Candidates that are led by each part."""
+    found: list[list[int]] = [[] for _ in range(problem.parts)]
+    for k, candidate in enumerate(problem.candidates):
+        found[candidate.first].append(k)
+    return found

@@ -27,12 +27,15 @@ class Scratchpad:
     alignment_bytes : int
         Every buffer starts at, and occupies, a multiple of this.
     bytes_per_cycle : Fraction
-        Bytes that the compute engine reads per cycle.
+        Bytes that the MAC array reads per cycle.
+    vector_bytes_per_cycle : Fraction or None
+        Bytes that the vector unit reads per cycle; None for as many as the MAC array.
     """
 
     capacity_bytes: int
     alignment_bytes: int
     bytes_per_cycle: Fraction
+    vector_bytes_per_cycle: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class Hardware:
             ("spm.capacity", self.spm.capacity_bytes),
             ("spm.alignment", self.spm.alignment_bytes),
             ("spm.bandwidth", self.spm.bytes_per_cycle),
+            ("spm.vector_bandwidth", self.spm.vector_bytes_per_cycle or 1),
             ("dram.bandwidth", self.dram.bytes_per_cycle),
             ("dram.burst", self.dram.burst_bytes),
             ("compute.vector_lanes", self.compute.vector_lanes),

@@ -15,7 +15,7 @@ import numpy as np
 from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
-from spm_opt.hardware import ComputeArray, Hardware
+from spm_opt.hardware import ComputeArray, Hardware, Scratchpad
 
 #: element types that take the rate of another where the hardware does not list them
 _SAME_RATE: Final[Mapping[str, str]] = {
@@ -36,8 +36,9 @@ def tile_cycles(
 
     ``max(work, ceil(read_bytes / SPM bandwidth)) + overhead``, where the work is, for a MAC nest,
     the least over the permitted unrollings of the product of ``ceil(extent / factor)``, and for a
-    vector operator ``ceil(operations / lanes)``. Measured cycles of a layer replace its work in
-    proportion to the rows (and channels) computed, rounded up.
+    vector operator ``ceil(operations / lanes)``. Measured cycles of a layer replace work and
+    bandwidth (a measurement has both in it) in proportion to the rows (and channels) computed,
+    rounded up.
 
     Parameters
     ----------
@@ -57,9 +58,16 @@ def tile_cycles(
     int64 array, shape of `rows`
     """
     work = _work_cycles(layer, dtype, hardware.compute, rows, channels)
-    bound = ceil_scaled(read_bytes, 1 / hardware.spm.bytes_per_cycle)
-    cycles: Ints = np.maximum(work, bound) + hardware.compute.tile_overhead_cycles
+    if layer.cycles is None:
+        work = np.maximum(work, ceil_scaled(read_bytes, 1 / _read_rate(layer, hardware.spm)))
+    cycles: Ints = work + hardware.compute.tile_overhead_cycles
     return np.where(rows > 0, cycles, 0)
+
+
+def _read_rate(layer: Layer, spm: Scratchpad) -> Fraction:
+    if layer.loops is None and spm.vector_bytes_per_cycle is not None:
+        return spm.vector_bytes_per_cycle
+    return spm.bytes_per_cycle
 
 
 def _work_cycles(

@@ -84,6 +84,7 @@ class SpmSection(_Section):
     capacity: Size
     alignment: Size
     bandwidth: Bandwidth
+    vector_bandwidth: Bandwidth | None = None
 
 
 class DramSection(_Section):
@@ -168,6 +169,7 @@ class SpmRecord(_Record):
     capacity_bytes: Positive
     alignment_bytes: Positive
     bytes_per_cycle: Ratio
+    vector_bytes_per_cycle: Ratio | None = None
 
 
 class DramRecord(_Record):

@@ -76,6 +76,7 @@ def settable_fields() -> tuple[str, ...]:
 def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
     """`hardware` as plain JSON data, exactly; a fraction is ``[numerator, denominator]``."""
     spm, dram, compute = hardware.spm, hardware.dram, hardware.compute
+    vector = spm.vector_bytes_per_cycle
     return {
         "name": hardware.name,
         "description": hardware.description,
@@ -84,6 +85,7 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "capacity_bytes": spm.capacity_bytes,
             "alignment_bytes": spm.alignment_bytes,
             "bytes_per_cycle": _pair(spm.bytes_per_cycle),
+            "vector_bytes_per_cycle": None if vector is None else _pair(vector),
         },
         "dram": {
             "bytes_per_cycle": _pair(dram.bytes_per_cycle),
@@ -149,7 +151,7 @@ def _overridden(data: object, overrides: Mapping[str, str]) -> object:
 
 
 def _build(file: HardwareFile) -> Hardware:
-    hertz, compute = file.frequency, file.compute
+    hertz, compute, vector = file.frequency, file.compute, file.spm.vector_bandwidth
     return Hardware(
         name=file.name,
         description=file.description,
@@ -158,6 +160,7 @@ def _build(file: HardwareFile) -> Hardware:
             capacity_bytes=file.spm.capacity,
             alignment_bytes=file.spm.alignment,
             bytes_per_cycle=parse_bandwidth(file.spm.bandwidth, hertz),
+            vector_bytes_per_cycle=None if vector is None else parse_bandwidth(vector, hertz),
         ),
         dram=Dram(
             bytes_per_cycle=parse_bandwidth(file.dram.bandwidth, hertz),
@@ -175,11 +178,17 @@ def _build(file: HardwareFile) -> Hardware:
 
 def _restore(record: HardwareRecord) -> Hardware:
     spm, dram, compute = record.spm, record.dram, record.compute
+    vector = spm.vector_bytes_per_cycle
     return Hardware(
         name=record.name,
         description=record.description,
         frequency_hz=record.frequency_hz,
-        spm=Scratchpad(spm.capacity_bytes, spm.alignment_bytes, Fraction(*spm.bytes_per_cycle)),
+        spm=Scratchpad(
+            capacity_bytes=spm.capacity_bytes,
+            alignment_bytes=spm.alignment_bytes,
+            bytes_per_cycle=Fraction(*spm.bytes_per_cycle),
+            vector_bytes_per_cycle=None if vector is None else Fraction(*vector),
+        ),
         dram=Dram(Fraction(*dram.bytes_per_cycle), dram.latency_cycles, dram.burst_bytes),
         compute=ComputeArray(
             unrollings=tuple(Unrolling(u.name, u.factors) for u in compute.unrollings),

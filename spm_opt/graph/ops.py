@@ -481,26 +481,47 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True, slots=True)
 class Concat(Op):
-    """Concatenation along one axis."""
+    """Concatenation along one axis.
+
+    ``constants`` are the positions and shapes of pieces that are constants (a class token): they
+    are weights of the layer, not inputs.
+    """
 
     kind: ClassVar[str] = "concat"
     axis: int
+    constants: tuple[tuple[int, Shape], ...] = ()
+
+    def pieces(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Shapes of all pieces, constants included, in their order."""
+        pieces = list(inputs)
+        for position, shape in self.constants:
+            pieces.insert(position, shape)
+        return tuple(pieces)
+
+    def position(self, index: int) -> int:
+        """Place of input `index` among the pieces."""
+        for position, _ in self.constants:
+            if position <= index:
+                index += 1
+        return index
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         if not inputs:
             raise GraphError("concat takes at least one input")
-        axis = self.axis % len(inputs[0])
-        for shape in inputs:
-            if shape[:axis] + shape[axis + 1 :] != inputs[0][:axis] + inputs[0][axis + 1 :]:
-                raise GraphError(f"concat on axis {self.axis} cannot join", found=inputs)
-        total = sum(shape[axis] for shape in inputs)
-        return (*inputs[0][:axis], total, *inputs[0][axis + 1 :])
+        pieces = self.pieces(inputs)
+        axis = self.axis % len(pieces[0])
+        for shape in pieces:
+            if shape[:axis] + shape[axis + 1 :] != pieces[0][:axis] + pieces[0][axis + 1 :]:
+                raise GraphError(f"concat on axis {self.axis} cannot join", found=pieces)
+        total = sum(shape[axis] for shape in pieces)
+        return (*pieces[0][:axis], total, *pieces[0][axis + 1 :])
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = self.axis % len(output)
         if axis != row_axis(output):
             return same_row(inputs[index])
-        offset = sum(shape[axis] for shape in inputs[:index])
+        before = self.pieces(inputs)[: self.position(index)]
+        offset = sum(shape[axis] for shape in before)
         return RowMap(axis, 1, -offset, -offset)
 
 

@@ -70,7 +70,7 @@ Orders = Annotated[int, typer.Option(help="topological orders to try on branchy 
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="DIR",
+        "--output", "-o", metavar="DIR", readable=False,
         help="write schedule.json, allocation.csv, layers.csv, listing.txt there",
     ),
 ]  # fmt: skip

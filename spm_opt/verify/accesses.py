@@ -1,0 +1,155 @@
+"""Which cells of which buffers each command reads and writes: shared by data and race rules.
+
+The state of a buffer is a small matrix, channel cells by units. Rows ``[begin, end)`` lie in units
+``row % count``: at most two contiguous blocks of columns, so each access is a few array slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.schedule import Compute, Transfer
+from spm_opt.verify.facts import (
+    ROW_KINDS,
+    Channels,
+    Facts,
+    compute_label,
+    transfer_label,
+)
+
+Block = tuple[slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Cells of one buffer that one command touches.
+
+    ``content`` is the first identity that the cells hold: the row, the number of the channel
+    tile's cells, or 0 for weights; it counts up with the units. An access that `overflows` names
+    more rows than the buffer has units.
+    """
+
+    buffer: int
+    cells: tuple[int, int]
+    unit: int
+    units: int
+    content: int
+    overflows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A compute or a transfer with what it touches."""
+
+    label_index: int
+    is_compute: bool
+    start_cycle: int
+    end_cycle: int
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+
+    def label(self, facts: Facts) -> str:
+        """Name for a sentence."""
+        name = compute_label if self.is_compute else transfer_label
+        return name(facts, self.label_index)
+
+
+def commands_in_time(facts: Facts) -> list[Command]:
+    """All commands by start cycle, those that end at once first, then in queue order."""
+    commands = [_of_compute(facts, i, c) for i, c in enumerate(facts.schedule.computes)]
+    commands += [_of_transfer(facts, i, t) for i, t in enumerate(facts.schedule.transfers)]
+    commands.sort(key=lambda command: (command.start_cycle, command.end_cycle))
+    return commands
+
+
+def state_shape(facts: Facts, number: int) -> tuple[int, int]:
+    """Cells by units of a buffer's state."""
+    buffer = facts.schedule.buffers[number]
+    if buffer.kind == "weights":
+        return facts.cell_count(facts.layers[buffer.tensor]), 1
+    if buffer.kind in ROW_KINDS:
+        cells = facts.cell_count(facts.producers.get(buffer.tensor))
+        return cells, min(buffer.count, facts.tensor(buffer.tensor).rows)
+    tiles = max(step.tiles for step in facts.schedule.steps)
+    return 1, min(buffer.count, tiles)
+
+
+def blocks(access: Access, width: int) -> Iterator[tuple[Block, NDArray[np.int64]]]:
+    """Slices of a state of `width` units, each with the contents expected there."""
+    cells = slice(*access.cells)
+    straight = min(access.units, width - access.unit)
+    content = np.arange(access.content, access.content + access.units, dtype=np.int64)
+    yield (cells, slice(access.unit, access.unit + straight)), content[:straight]
+    if access.units > straight:
+        yield (cells, slice(0, access.units - straight)), content[straight:]
+
+
+def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
+    layer = facts.layers[command.layer]
+    reads = [
+        _rows(facts, number, facts.needed_rows(layer, i, command.rows), None)
+        for i, number in enumerate(command.inputs)
+    ]
+    for number in command.weights:
+        reads.append(_weights(facts, number, command.channels, command.tile))
+    written = _map_access(facts, command.output, command.rows, command.channels, command.tile)
+    return Command(
+        index, True, command.start_cycle, command.end_cycle,
+        tuple(a for a in reads if a is not None), tuple(a for a in (written,) if a is not None),
+    )  # fmt: skip
+
+
+def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
+    tile = command.tile or 0
+    if command.role == "weights":
+        access = _weights(facts, command.buffer, command.channels, tile)
+    else:
+        access = _map_access(facts, command.buffer, command.rows, command.channels, tile)
+    found = tuple(a for a in (access,) if a is not None)
+    reads, writes = ((), found) if command.kind == "load" else (found, ())
+    return Command(index, False, command.start_cycle, command.end_cycle, reads, writes)
+
+
+def _map_access(
+    facts: Facts, number: int, rows: tuple[int, int], channels: Channels, tile: int
+) -> Access | None:
+    buffer = facts.schedule.buffers[number]
+    if buffer.kind == "channel_output":
+        return _tile(facts, number, channels, tile)
+    return _rows(facts, number, rows, channels)
+
+
+def _rows(facts: Facts, number: int, rows: tuple[int, int], channels: Channels) -> Access | None:
+    buffer = facts.schedule.buffers[number]
+    begin, end = rows
+    if buffer.kind not in ROW_KINDS or end <= begin:
+        return None
+    cells = facts.cells(facts.producers.get(buffer.tensor), channels)
+    width = state_shape(facts, number)[1]
+    kept = min(end - begin, width)
+    return Access(number, cells, begin % width, kept, begin, overflows=kept < end - begin)
+
+
+def _weights(facts: Facts, number: int, channels: Channels, tile: int) -> Access | None:
+    buffer = facts.schedule.buffers[number]
+    if buffer.kind == "weight_stream":
+        return _tile(facts, number, channels, tile)
+    if buffer.kind != "weights":
+        return None
+    layer = facts.layers[buffer.tensor]
+    begin, end = facts.cells(layer, channels)
+    held_begin, held_end = facts.cells(layer, buffer.channels)
+    begin, end = max(begin, held_begin), min(end, held_end)
+    return Access(number, (begin, end), 0, 1, 0) if begin < end else None
+
+
+def _tile(facts: Facts, number: int, channels: Channels, tile: int) -> Access:
+    layer = facts.owner(facts.schedule.buffers[number].kind, facts.schedule.buffers[number].tensor)
+    begin, end = facts.cells(layer, channels)
+    # the tile's channels identify what the unit holds
+    content = begin * (facts.cell_count(layer) + 1) + end
+    return Access(number, (0, 1), tile % state_shape(facts, number)[1], 1, content)

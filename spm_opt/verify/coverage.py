@@ -1,0 +1,126 @@
+"""Everything is done, and done once: outputs of layers, weights of layers, outputs of the network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.graph.network import Layer
+from spm_opt.schedule import Compute
+from spm_opt.verify.facts import Facts
+
+_NAMED_AT_MOST: Final = 8
+
+
+def each_row_once(facts: Facts) -> Iterator[str]:
+    """Every needed row of every layer is computed, once unless its step recomputes halos."""
+    required = _required_rows(facts)
+    by_layer: dict[str, list[Compute]] = defaultdict(list)
+    for command in facts.schedule.computes:
+        by_layer[command.layer].append(command)
+    for name, layer in facts.layers.items():
+        times = _times_computed(facts, layer, by_layer[name])
+        missing = (times == 0) & required[layer.output]
+        if missing.any():
+            yield f"layer {name!r} never computes {_cells(facts, layer, missing)}"
+        if (times > 1).any():
+            yield f"layer {name!r} computes more than once {_cells(facts, layer, times > 1)}"
+
+
+def _times_computed(facts: Facts, layer: Layer, commands: list[Compute]) -> NDArray[np.int64]:
+    shape = (facts.cell_count(layer), layer.rows)
+    total = np.zeros(shape, dtype=np.int64)
+    repeated: dict[int, NDArray[np.int64]] = {}
+    for command in commands:
+        begin, end = facts.cells(layer, command.channels)
+        target = total
+        if facts.schedule.steps[command.step].halo == "recompute":
+            target = repeated.setdefault(command.step, np.zeros(shape, dtype=np.int64))
+        target[begin:end, command.rows[0] : command.rows[1]] += 1
+    for counts in repeated.values():
+        total += np.minimum(counts, 1)
+    return total
+
+
+def _required_rows(facts: Facts) -> dict[str, NDArray[np.bool_]]:
+    """Rows of each map that the network's outputs depend on."""
+    network = facts.schedule.network
+    required = {name: np.zeros(t.rows, dtype=np.bool_) for name, t in network.tensors.items()}
+    for name in network.outputs:
+        required[name][:] = True
+    for index in reversed(list(nx.topological_sort(network.graph))):
+        layer = network.layers[index]
+        rows = [int(row) for row in np.flatnonzero(required[layer.output])]
+        for operand, row_map in zip(layer.inputs, facts.row_maps[layer.name], strict=True):
+            mask = required[operand.tensor]
+            if row_map.axis is None:
+                mask[:] |= bool(rows)
+                continue
+            for row in rows:
+                begin, end = row_map.needed(row, row + 1, len(mask))
+                mask[begin:end] = True
+    return required
+
+
+def _cells(facts: Facts, layer: Layer, marked: NDArray[np.bool_]) -> str:
+    rows = runs_text(marked.any(axis=0))
+    cuts = facts.cuts[layer.name]
+    if marked[:, marked.any(axis=0)].all():
+        return f"rows {rows}"
+    which = [f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(marked.any(axis=1))]
+    return f"rows {rows} of channels {', '.join(which)}"
+
+
+def runs_text(marked: NDArray[np.bool_]) -> str:
+    """Marked indices as half-open runs, shortened where there are many."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], marked.astype(np.int8), [0]))))
+    runs = [f"{a} .. {b}" for a, b in edges.reshape(-1, 2)]
+    more = len(runs) - _NAMED_AT_MOST
+    return ", ".join(runs[:_NAMED_AT_MOST]) + (f" and {more} more runs" if more > 0 else "")
+
+
+def weights_once(facts: Facts) -> Iterator[str]:
+    """Every byte of every layer's weights is loaded exactly once."""
+    times = {name: np.zeros(facts.cell_count(layer)) for name, layer in facts.layers.items()}
+    for transfer in facts.schedule.transfers:
+        if transfer.role == "weights":
+            begin, end = facts.cells(facts.layers[transfer.tensor], transfer.channels)
+            times[transfer.tensor][begin:end] += 1
+    computed = {command.layer for command in facts.schedule.computes}
+    for name, counts in times.items():
+        layer = facts.layers[name]
+        if layer.weight_bytes == 0 or name not in computed:
+            continue
+        for wrong, words in ((counts == 0, "never loaded"), (counts > 1, "loaded more than once")):
+            if wrong.any():
+                yield f"weights of layer {name!r} are {words}{_which(facts, name, wrong)}"
+
+
+def _which(facts: Facts, name: str, wrong: NDArray[np.bool_]) -> str:
+    if wrong.all():
+        return ""
+    cuts = facts.cuts[name]
+    return ": channels " + ", ".join(f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(wrong))
+
+
+def outputs_stored(facts: Facts) -> Iterator[str]:
+    """Every network output lies whole in DRAM at the end."""
+    network = facts.schedule.network
+    stored = {
+        name: np.zeros((facts.cell_count(facts.producers[name]), facts.tensor(name).rows), bool)
+        for name in network.outputs
+        if name in facts.producers
+    }
+    for transfer in facts.schedule.transfers:
+        if transfer.kind == "store" and transfer.role == "map" and transfer.tensor in stored:
+            begin, end = facts.cells(facts.producers[transfer.tensor], transfer.channels)
+            stored[transfer.tensor][begin:end, transfer.rows[0] : transfer.rows[1]] = True
+    for name, done in stored.items():
+        if not done.all():
+            missing = _cells(facts, facts.producers[name], ~done)
+            yield f"network output {name!r} is not stored whole to DRAM: {missing} are missing"

@@ -1,0 +1,120 @@
+"""Data are there when read: rows in SPM buffers, weights, and rows in DRAM.
+
+The commands are replayed in the order of their start cycles over what every buffer holds. A cell
+holds the last content that was written to it: earlier rows of a rolling buffer are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.verify.accesses import Access, Command, blocks, commands_in_time, state_shape
+from spm_opt.verify.coverage import runs_text
+from spm_opt.verify.facts import ROW_KINDS, Facts
+
+Ints = NDArray[np.int64]
+
+_NOTHING: Final = -1
+_NEVER: Final = np.iinfo(np.int64).max
+
+
+def data_present(facts: Facts) -> Iterator[str]:
+    """Every cell that a command reads was written before, and not overwritten since."""
+    shapes = [state_shape(facts, number) for number in range(len(facts.schedule.buffers))]
+    held = [np.full(shape, _NOTHING, dtype=np.int64) for shape in shapes]
+    ready = [np.full(shape, _NEVER, dtype=np.int64) for shape in shapes]
+    dram = _Dram(facts)
+    for command in commands_in_time(facts):
+        for access in (*command.reads, *command.writes):
+            if access.overflows:
+                yield _overflow(facts, command, access)
+        for access in command.reads:
+            state = held[access.buffer], ready[access.buffer]
+            yield from _check_read(facts, command, access, *state)
+        yield from dram.move(command)
+        for access in command.writes:
+            for block, content in blocks(access, shapes[access.buffer][1]):
+                held[access.buffer][block] = content
+                ready[access.buffer][block] = command.end_cycle
+
+
+def _overflow(facts: Facts, command: Command, access: Access) -> str:
+    buffer = facts.schedule.buffers[access.buffer]
+    return (
+        f"{command.label(facts)} touches more rows of {buffer.tensor!r} than buffer "
+        f"{buffer.name!r} holds ({buffer.count})"
+    )
+
+
+def _check_read(
+    facts: Facts, command: Command, access: Access, held: Ints, ready: Ints
+) -> Iterator[str]:
+    absent: list[NDArray[np.bool_]] = []
+    late: list[NDArray[np.bool_]] = []
+    contents: list[Ints] = []
+    for block, content in blocks(access, held.shape[1]):
+        there = held[block] == content
+        absent.append(~there.all(axis=0))
+        late.append((there & (ready[block] > command.start_cycle)).any(axis=0))
+        contents.append(content)
+    for marks, words in ((absent, "is not"), (late, "is not yet")):
+        marked = np.concatenate(marks)
+        if marked.any():
+            yield _absence(facts, command, access, np.concatenate(contents)[marked], words)
+
+
+def _absence(facts: Facts, command: Command, access: Access, content: Ints, words: str) -> str:
+    buffer = facts.schedule.buffers[access.buffer]
+    if buffer.kind in ROW_KINDS:
+        mask = np.zeros(int(content.max()) + 1, dtype=np.bool_)
+        mask[content] = True
+        what = f"rows {runs_text(mask)} of {buffer.tensor!r}"
+    elif buffer.kind == "channel_output":
+        what = f"the tile of {buffer.tensor!r}"
+    else:
+        what = f"the weights of {buffer.tensor!r}"
+    return (
+        f"{command.label(facts)} reads {what}, which {words} in buffer {buffer.name!r} "
+        f"at cycle {command.start_cycle}"
+    )
+
+
+class _Dram:
+    """Cycle from which DRAM holds each row of each map; inputs lie there from the start."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._ready: dict[str, Ints] = {}
+
+    def move(self, command: Command) -> Iterator[str]:
+        if command.is_compute:
+            return
+        transfer = self._facts.schedule.transfers[command.label_index]
+        if transfer.role != "map":
+            return
+        owner = self._facts.producers.get(transfer.tensor)
+        begin, end = self._facts.cells(owner, transfer.channels)
+        block = slice(begin, end), slice(*transfer.rows)
+        ready = self._state(transfer.tensor)
+        if transfer.kind == "store":
+            ready[block] = np.minimum(ready[block], transfer.end_cycle)
+            return
+        absent = (ready[block] > transfer.start_cycle).any(axis=0)
+        if absent.any():
+            mask = np.concatenate((np.zeros(transfer.rows[0], dtype=np.bool_), absent))
+            yield (
+                f"{command.label(self._facts)} loads rows {runs_text(mask)} of "
+                f"{transfer.tensor!r}, which DRAM does not hold at cycle {transfer.start_cycle}"
+            )
+
+    def _state(self, tensor: str) -> Ints:
+        if tensor not in self._ready:
+            owner = self._facts.producers.get(tensor)
+            shape = self._facts.cell_count(owner), self._facts.tensor(tensor).rows
+            since = 0 if owner is None else _NEVER
+            self._ready[tensor] = np.full(shape, since, dtype=np.int64)
+        return self._ready[tensor]

@@ -1,0 +1,107 @@
+"""The two engines: what each command costs, and that an engine does one thing at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from spm_opt.cost.compute import tile_cycles
+from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.schedule import Compute, Transfer
+from spm_opt.verify.dram import extent_of
+from spm_opt.verify.facts import (
+    Facts,
+    channel_count,
+    compute_label,
+    transfer_label,
+    weight_bytes,
+    width,
+)
+
+
+def compute_durations(facts: Facts) -> list[int]:
+    """Cycles of every compute command, by the price of its rows and channels."""
+    alike: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, command in enumerate(facts.schedule.computes):
+        alike[command.layer, width(facts.layers[command.layer], command.channels)].append(index)
+    durations = [0] * len(facts.schedule.computes)
+    for (name, part), indices in alike.items():
+        layer = facts.layers[name]
+        commands = [facts.schedule.computes[i] for i in indices]
+        cycles = tile_cycles(
+            layer,
+            facts.tensor(layer.output).dtype,
+            facts.schedule.hardware,
+            np.array([c.rows[1] - c.rows[0] for c in commands], dtype=np.int64),
+            np.array([read_bytes(facts, c) for c in commands], dtype=np.int64),
+            None if part == channel_count(layer) else part,
+        )
+        for index, duration in zip(indices, cycles.tolist(), strict=True):
+            durations[index] = duration
+    return durations
+
+
+def read_bytes(facts: Facts, command: Compute) -> int:
+    """SPM bytes that a compute reads: needed rows of each operand, and its weights."""
+    layer = facts.layers[command.layer]
+    total = weight_bytes(layer, command.channels)
+    for i, operand in enumerate(layer.inputs):
+        begin, end = facts.needed_rows(layer, i, command.rows)
+        total += (end - begin) * facts.tensor(operand.tensor).row_bytes
+    return total
+
+
+def transfer_moved(facts: Facts, transfer: Transfer) -> int:
+    """Bytes over the pins for the rows and channels of a transfer."""
+    extent = extent_of(facts, transfer)
+    return moved_bytes(facts.schedule.hardware.dram, extent.run_bytes, extent.runs)
+
+
+def transfer_durations(facts: Facts) -> list[int]:
+    """Cycles of every transfer."""
+    dram = facts.schedule.hardware.dram
+    return [transfer_cycles(dram, transfer_moved(facts, t)) for t in facts.schedule.transfers]
+
+
+def compute_prices(facts: Facts) -> Iterator[str]:
+    """A compute lasts as long as its tile costs."""
+    for index, duration in enumerate(compute_durations(facts)):
+        command = facts.schedule.computes[index]
+        found = command.end_cycle - command.start_cycle
+        if found != duration:
+            yield f"{compute_label(facts, index)} lasts {found} cycles, its tile costs {duration}"
+
+
+def transfer_prices(facts: Facts) -> Iterator[str]:
+    """A transfer moves whole bursts and lasts as long as they cost."""
+    for index, duration in enumerate(transfer_durations(facts)):
+        transfer = facts.schedule.transfers[index]
+        moved = transfer_moved(facts, transfer)
+        if transfer.moved_bytes != moved:
+            yield (
+                f"{transfer_label(facts, index)} says that it moves {transfer.moved_bytes} bytes, "
+                f"its bursts are {moved}"
+            )
+        found = transfer.end_cycle - transfer.start_cycle
+        if found != duration:
+            yield f"{transfer_label(facts, index)} lasts {found} cycles, its bytes cost {duration}"
+
+
+def engine_order(facts: Facts) -> Iterator[str]:
+    """Each engine runs its commands in order, one at a time, from cycle 0 on."""
+    queues: tuple[tuple[tuple[Compute, ...] | tuple[Transfer, ...], bool], ...] = (
+        (facts.schedule.computes, True),
+        (facts.schedule.transfers, False),
+    )
+    for commands, is_compute in queues:
+        label = compute_label if is_compute else transfer_label
+        free = 0
+        for index, command in enumerate(commands):
+            if command.start_cycle < free:
+                yield (
+                    f"{label(facts, index)} starts at cycle {command.start_cycle}, before its "
+                    f"engine is free at {free}"
+                )
+            free = max(free, command.end_cycle)

@@ -1,0 +1,119 @@
+"""Buffers: inside the scratchpad, aligned, apart while resident, touched only while resident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from spm_opt.schedule import Buffer
+from spm_opt.verify.facts import (
+    TILE_KINDS,
+    Facts,
+    compute_label,
+    slice_row_bytes,
+    transfer_label,
+    weight_bytes,
+    width,
+)
+
+
+def buffer_placement(facts: Facts) -> Iterator[str]:
+    """A buffer lies in [0, capacity), starts aligned and takes an aligned size."""
+    spm = facts.schedule.hardware.spm
+    for buffer in facts.schedule.buffers:
+        end = buffer.offset_bytes + buffer.size_bytes
+        where = f"buffer {buffer.name!r}"
+        if buffer.offset_bytes < 0 or end > spm.capacity_bytes:
+            yield (
+                f"{where} takes bytes {buffer.offset_bytes} .. {end}, outside the "
+                f"scratchpad's 0 .. {spm.capacity_bytes}"
+            )
+        if buffer.offset_bytes % spm.alignment_bytes:
+            yield f"{where} has offset {buffer.offset_bytes}, not aligned to {spm.alignment_bytes}"
+        if buffer.size_bytes % spm.alignment_bytes or buffer.size_bytes <= 0:
+            yield f"{where} has size {buffer.size_bytes}, not aligned to {spm.alignment_bytes}"
+
+
+def buffer_bytes(facts: Facts) -> Iterator[str]:
+    """A buffer is large enough for its units, and a unit for what it holds."""
+    for buffer in facts.schedule.buffers:
+        held = buffer.count * buffer.unit_bytes
+        if buffer.size_bytes < held:
+            yield (
+                f"buffer {buffer.name!r} has size {buffer.size_bytes}, too small for "
+                f"{buffer.count} units of {buffer.unit_bytes} bytes"
+            )
+        expected = _unit_bytes(facts, buffer)
+        if expected is not None and buffer.unit_bytes != expected:
+            yield f"buffer {buffer.name!r} has units of {buffer.unit_bytes} bytes, not {expected}"
+        if buffer.kind == "weights" and buffer.count != 1:
+            yield f"buffer {buffer.name!r} holds weights in {buffer.count} units, not 1"
+    yield from _tiles_fit(facts)
+
+
+def _unit_bytes(facts: Facts, buffer: Buffer) -> int | None:
+    if buffer.kind in TILE_KINDS:
+        return None
+    layer = facts.owner(buffer.kind, buffer.tensor)
+    if buffer.kind == "weights" and layer is not None:
+        return weight_bytes(layer, buffer.channels)
+    return slice_row_bytes(facts.tensor(buffer.tensor), layer, buffer.channels)
+
+
+def _tiles_fit(facts: Facts) -> Iterator[str]:
+    for index, command in enumerate(facts.schedule.transfers):
+        buffer = facts.schedule.buffers[command.buffer]
+        layer = facts.owner(buffer.kind, buffer.tensor)
+        if buffer.kind not in TILE_KINDS or layer is None:
+            continue
+        if buffer.kind == "weight_stream":
+            size = weight_bytes(layer, command.channels)
+        else:
+            tensor = facts.tensor(buffer.tensor)
+            size = tensor.rows * slice_row_bytes(tensor, layer, command.channels)
+        if size > buffer.unit_bytes:
+            yield (
+                f"{transfer_label(facts, index)} moves a tile of {size} bytes "
+                f"({width(layer, command.channels)} channels), but buffer {buffer.name!r} has "
+                f"units of {buffer.unit_bytes}"
+            )
+
+
+def buffers_apart(facts: Facts) -> Iterator[str]:
+    """No two buffers share a byte at a step."""
+    buffers = facts.schedule.buffers
+    offset = np.array([b.offset_bytes for b in buffers], dtype=np.int64)
+    end = offset + np.array([b.size_bytes for b in buffers], dtype=np.int64)
+    first = np.array([b.first_step for b in buffers], dtype=np.int64)
+    last = np.array([b.end_step for b in buffers], dtype=np.int64)
+    for i, buffer in enumerate(buffers):
+        clash = (offset[i + 1 :] < end[i]) & (end[i + 1 :] > offset[i])
+        clash &= (first[i + 1 :] < last[i]) & (last[i + 1 :] > first[i])
+        for j in np.flatnonzero(clash) + i + 1:
+            yield (
+                f"buffers {buffer.name!r} and {buffers[j].name!r} overlap at bytes "
+                f"{max(offset[i], offset[j])} .. {min(end[i], end[j])} in step "
+                f"{max(first[i], first[j])}"
+            )
+
+
+def touched_while_resident(facts: Facts) -> Iterator[str]:
+    """Commands touch a buffer only in the steps of its residency."""
+    for index, compute in enumerate(facts.schedule.computes):
+        for number in {*compute.inputs, *compute.weights, compute.output}:
+            yield from _outside(
+                facts, number, compute.step, compute.step, compute_label(facts, index)
+            )
+    for index, transfer in enumerate(facts.schedule.transfers):
+        label = transfer_label(facts, index)
+        yield from _outside(facts, transfer.buffer, transfer.step, transfer.need_step, label)
+
+
+def _outside(facts: Facts, number: int, first: int, last: int, label: str) -> Iterator[str]:
+    buffer = facts.schedule.buffers[number]
+    if first < buffer.first_step or last >= buffer.end_step:
+        yield (
+            f"{label} touches buffer {buffer.name!r} in step {first if first == last else last}, "
+            f"but it is resident only in steps {buffer.first_step} .. {buffer.end_step}"
+        )

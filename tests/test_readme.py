@@ -1,0 +1,104 @@
+"""What the README and the documents promise is what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+from test_api import KEYS
+
+import spm_opt
+from spm_opt import cli
+from spm_opt.params import STRATEGIES
+from spm_opt.result import FILES
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FORMATS = (ROOT / "docs" / "file_formats.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [
+    line for block in blocks(README, "sh") for line in block.splitlines() if "spm-opt" in line
+]
+
+
+def test_the_test_command_is_one_line_that_the_ci_finds():
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*)\n```\n", README)
+    assert command == "python -m pytest"
+    script = ROOT / ".ci" / "run"
+    assert "README.md" in script.read_text()
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_exists_with_its_options(line):
+    program, name, *rest = shlex.split(line)
+    assert program == "spm-opt"
+    command = typer.main.get_command(cli.app).commands[name]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if word.startswith("-")} <= known
+
+
+def test_the_readme_shows_every_command():
+    shown = set(re.findall(r"^\| `spm-opt (\w+)", README, flags=re.MULTILINE))
+    assert shown == set(typer.main.get_command(cli.app).commands)
+
+
+def test_the_readme_lists_the_exit_codes():
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    assert codes == {cli.EXIT_OK, cli.EXIT_ERROR, cli.EXIT_VIOLATIONS, cli.EXIT_ABORTED}
+
+
+def test_the_readme_lists_the_strategies_and_the_files():
+    table = README.split("| strategy |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == set(STRATEGIES)
+    for name in FILES:
+        assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["layer", "feature map", "weights", "row", "stripe", "tile", "halo", "group", "pin", "spill",
+     "SPM", "residency", "offset", "transfer"],
+)  # fmt: skip
+def test_the_glossary_has_every_term(term):
+    glossary = README.split("## Glossary")[1]
+    bold = {word for words in re.findall(r"\*\*(.+?)\*\*", glossary) for word in words.split(", ")}
+    assert term in bold
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_documents_explain_every_key_of_a_solve():
+    section = FORMATS.split("## The solve object")[1].split("\n## ")[0]
+    keys = set(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
+    assert keys == KEYS
+
+
+@pytest.mark.parametrize("source", blocks(README, "python"))
+def test_the_worked_example_runs(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "README.md", "exec"), {})
+    assert "('expand', 'depthwise'" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "plan_block").iterdir()) == sorted(FILES)
+
+
+def test_the_readme_names_only_public_names():
+    for source in blocks(README, "python"):
+        for name in re.findall(r"spm_opt\.(\w+)", source):
+            assert name in spm_opt.__all__

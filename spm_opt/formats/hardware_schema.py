@@ -6,6 +6,7 @@ Knows how every key is spelled and which values it takes. It opens no file and b
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -287,8 +288,11 @@ def _section(model: type[BaseModel], location: tuple[int | str, ...]) -> type[Ba
 
 
 def _short(found: object) -> object:
-    text = repr(found)
-    return found if len(text) <= 60 else _Shown(text[:57] + "...")
+    if found is None or (isinstance(found, (str, int, float)) and len(str(found)) <= 60):
+        return found
+    # reprlib: a few lines of YAML aliases can stand for more text than memory holds
+    text = reprlib.repr(found)
+    return _Shown(text if len(text) <= 60 else text[:57] + "...")
 
 
 class _Shown:

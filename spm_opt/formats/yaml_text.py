@@ -8,7 +8,7 @@ empty file, a binary file) are errors here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -16,6 +16,8 @@ from spm_opt.errors import InputError
 
 # libyaml where PyYAML was built with it: large models parse about ten times faster
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_DEEPEST: Final = 100
 
 
 def load_yaml(path: str | Path) -> object:
@@ -39,12 +41,11 @@ def load_yaml(path: str | Path) -> object:
     file = str(path)
     text = _read_text(Path(path), file)
     try:
+        _check_depth(text, file)
         # a subclass of SafeLoader: builds plain data only
         data: object = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise InputError(_syntax_message(error), file=file) from None
-    except RecursionError:
-        raise InputError("the YAML is nested too deeply", file=file) from None
     except (ValueError, OverflowError) as error:
         # scalars that look like a date or a number and are none, such as 2024-13-45
         raise InputError(f"not valid YAML: {error}", file=file) from None
@@ -69,6 +70,19 @@ def _read_text(path: Path, file: str) -> str:
         raise InputError(
             f"is not a text file (byte {error.start} is no UTF-8); YAML is needed", file=file
         ) from None
+
+
+def _check_depth(text: str, file: str) -> None:
+    # both loaders recurse over the nesting, and libyaml's crashes the process where it is deep
+    depth = 0
+    for event in yaml.parse(text, Loader=_BASE):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            line = event.start_mark.line + 1
+            raise InputError(f"line {line}: more than {_DEEPEST} levels of nesting", file=file)
 
 
 def _syntax_message(error: yaml.YAMLError) -> str:

@@ -103,8 +103,10 @@ class NetworkBuilder:
     def input(self, name: str, shape: Sequence[int], dtype: str | None = None) -> Handle:
         """A network input; `dtype` differs from the network's for indices (``int32``)."""
         read_value("inputs", TEXT, name)
-        if dtype is not None and dtype not in DTYPE_BYTES:
-            raise GraphError("unknown element type", field=name, found=dtype, allowed=DTYPE_BYTES)
+        if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPE_BYTES):
+            raise GraphError(
+                "unknown element type", field=f"{name}.dtype", found=dtype, allowed=DTYPE_BYTES
+            )
         extents = read_value(f"{name}.shape", EXTENTS, shape)
         handle = self._tensor(name, extents, dtype or self.dtype)  # type: ignore[arg-type]
         self._inputs.append(name)

@@ -20,8 +20,9 @@ _LARGEST: Final = 2**31 - 1
 #: functions of one value, also accepted as a layer's ``activation``
 UNARY_MODES: Final = (
     "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "sigmoid", "tanh", "gelu",
-    "silu", "hardswish", "hardsigmoid", "mish", "softplus", "softsign", "clip", "erf", "exp", "log",
-    "sqrt", "reciprocal", "abs", "neg", "sign", "floor", "ceil", "round", "sin", "cos", "not",
+    "quick_gelu", "silu", "hardswish", "hardsigmoid", "mish", "softplus", "softsign", "clip",
+    "erf", "exp", "log", "sqrt", "reciprocal", "abs", "neg", "sign", "floor", "ceil", "round",
+    "sin", "cos", "not", "cast",
 )  # fmt: skip
 ACTIVATIONS: Final = UNARY_MODES
 BINARY_MODES: Final = (
@@ -71,7 +72,8 @@ def read_value(name: str, kind: FieldType, value: object) -> object:
     """`value` as a plain value of this type. Raises GraphError naming the field."""
     parsed = kind.parse(value)
     if parsed is None:
-        raise GraphError("value not accepted", field=name, found=value, allowed=kind.accepted)
+        message = "the value is empty" if value is None else "value not accepted"
+        raise GraphError(message, field=name, found=value, allowed=kind.accepted)
     return parsed
 
 

@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_ERROR
     except (KeyboardInterrupt, typer.Abort):
         return _abort()
+    if code == EXIT_ABORTED:  # how newer versions of typer report Ctrl-C
+        return _abort()
     return code if isinstance(code, int) else EXIT_OK
 
 

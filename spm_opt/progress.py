@@ -5,6 +5,7 @@ Knows `Progress` records and functions that take a stop event; no network, no sc
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -55,10 +56,11 @@ class ProgressLine:
         self._lock = threading.Lock()
         self._last_text = ""
         self._last_time = float("-inf")
+        self._closed = False
         self._live: RichProgress | None = None
 
     def __enter__(self) -> ProgressLine:
-        if self._stream.isatty():
+        if self._stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
             self._live = _live_line(self._stream)
             self._live.start()
         return self
@@ -70,17 +72,19 @@ class ProgressLine:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
+            self._closed = True
             if self._live is not None:
                 self._live.stop()
-                self._live = None
 
     def __call__(self, progress: Progress) -> None:
         """Show `progress`; may be called from any thread."""
         text = progress_text(progress)
         with self._lock:
+            if self._closed:
+                return
             if self._live is not None:
                 self._live.update(self._live.task_ids[0], description=text)
-            elif not self._stream.isatty():
+            else:
                 self._plain(text, progress.seconds)
 
     def _plain(self, text: str, seconds: float) -> None:

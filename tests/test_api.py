@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -344,6 +345,33 @@ def test_progress_reaches_the_callback(planner):
     seen = []
     spm_opt.solve(tiny_network(), tiny_hardware(), progress=seen.append)
     assert [record.incumbent for record in seen] == [1000]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_one_live_line_that_disappears(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = Terminal()
+    with ProgressLine(terminal) as line:
+        line(Progress("first", 0.1, None, None, "latency"))
+        line(Progress("[b]second[/b]", 0.2, 1000, 900, "latency"))
+    line(Progress("too late", 0.3, 1000, 900, "latency"))
+    text = terminal.getvalue()
+    assert "[b]second[/b], best 1,000 cycles" in text  # the text is no markup
+    assert "too late" not in text
+    assert text.endswith("\x1b[2K")  # the line is erased
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    with ProgressLine(terminal) as line:
+        line(Progress("first", 0.1, None, None, "latency"))
+    assert terminal.getvalue() == "[    0.1 s] first\n"
 
 
 def test_a_log_gets_plain_lines_and_not_too_many(capsys):

@@ -16,6 +16,7 @@ from test_api import KEYS, Planner
 import spm_opt.api
 from spm_opt import GraphError, SolverError, SpmTooSmallError, __version__
 from spm_opt.cli import main, parse_overrides
+from spm_opt.progress import STOPPING
 from spm_opt.result import FILES
 
 TEXTS = {"allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n"}
@@ -227,6 +228,39 @@ def test_the_installed_command_returns_its_exit_code():
     assert done.stderr == (
         "spm-opt: error: Missing argument 'MODEL'. (try: spm-opt solve --help)\n"
     )
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    done = subprocess.run(
+        f"{sys.executable} -c 'from spm_opt.cli import main; exit(main())' list | true",
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_a_second_ctrl_c_ends_the_command_at_once():
+    code = """
+import os, signal, sys, time
+sys.path.insert(0, "tests")
+import test_api
+def plan(*_, stop, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+    stop.wait(5)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+planner = sys.modules["spm_opt.planner"] = test_api.Planner()
+planner.plan = plan
+import spm_opt.api
+spm_opt.api.load_network = lambda model, **how: test_api.tiny_network()
+from spm_opt.cli import main
+sys.exit(main(["solve", "tiny", "--json"]))
+"""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines() == [STOPPING, "spm-opt: aborted"]
 
 
 # --- one message each -----------------------------------------------------------------------------

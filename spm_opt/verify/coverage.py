@@ -1,4 +1,4 @@
-"""Everything is done, and done once: outputs of layers, weights of layers, outputs of the network."""
+"""Everything is done, and done once: layers, weights, and the network's outputs in DRAM."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ def _required_rows(facts: Facts) -> dict[str, NDArray[np.bool_]]:
 
 
 def _cells(facts: Facts, layer: Layer, marked: NDArray[np.bool_]) -> str:
-    rows = runs_text(marked.any(axis=0))
+    in_rows: NDArray[np.bool_] = np.any(marked, axis=0)
+    rows = runs_text(in_rows)
     cuts = facts.cuts[layer.name]
-    if marked[:, marked.any(axis=0)].all():
+    if marked[:, in_rows].all():
         return f"rows {rows}"
     which = [f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(marked.any(axis=1))]
     return f"rows {rows} of channels {', '.join(which)}"

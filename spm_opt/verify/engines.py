@@ -91,17 +91,14 @@ def transfer_prices(facts: Facts) -> Iterator[str]:
 
 def engine_order(facts: Facts) -> Iterator[str]:
     """Each engine runs its commands in order, one at a time, from cycle 0 on."""
-    queues: tuple[tuple[tuple[Compute, ...] | tuple[Transfer, ...], bool], ...] = (
-        (facts.schedule.computes, True),
-        (facts.schedule.transfers, False),
-    )
-    for commands, is_compute in queues:
-        label = compute_label if is_compute else transfer_label
+    computes = [(c.start_cycle, c.end_cycle) for c in facts.schedule.computes]
+    transfers = [(t.start_cycle, t.end_cycle) for t in facts.schedule.transfers]
+    for spans, label in ((computes, compute_label), (transfers, transfer_label)):
         free = 0
-        for index, command in enumerate(commands):
-            if command.start_cycle < free:
+        for index, (start, end) in enumerate(spans):
+            if start < free:
                 yield (
-                    f"{label(facts, index)} starts at cycle {command.start_cycle}, before its "
-                    f"engine is free at {free}"
+                    f"{label(facts, index)} starts at cycle {start}, before its engine is free "
+                    f"at {free}"
                 )
-            free = max(free, command.end_cycle)
+            free = max(free, end)

@@ -45,7 +45,7 @@ class Facts:
         Per layer, the row map of each operand.
     cuts : dict
         Per layer, the sorted channels at which any record cuts its output or weights, with 0
-        and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one *cell*: no record splits it.
+        and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one *cell*: nothing splits it.
     """
 
     schedule: Schedule

@@ -6,6 +6,7 @@ JSON object; progress, warnings and errors always go to standard error. It has n
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -89,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         ``sys.argv[1:]`` by default.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # names come from foreign files: what the terminal cannot spell must not end in an error
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="spm-opt", standalone_mode=False)
         sys.stdout.flush()
@@ -309,9 +314,9 @@ def _on_off(text: str) -> bool:
 def _prepare(output: Path | None) -> None:
     """Fail before the solve, not after it, where the directory cannot be written."""
     if output is not None:
-        from spm_opt.result import prepare_directory
+        from spm_opt.result import require_writable
 
-        prepare_directory(output)
+        require_writable(output)
 
 
 def _save(results: Mapping[Path, Result]) -> None:
@@ -339,7 +344,7 @@ def _print(renderable: RenderableType) -> None:
 
 
 def _print_json(figures: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(figures, indent=2, allow_nan=False))
 
 
 def _warn(texts: Iterable[str]) -> None:

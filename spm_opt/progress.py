@@ -125,7 +125,7 @@ def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print(STOPPING, file=sys.stderr, flush=True)
+        sys.stderr.write(STOPPING + "\n")  # at once: the next Ctrl-C may fall between two writes
 
     return handle
 

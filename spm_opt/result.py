@@ -174,35 +174,36 @@ class Result:
         """
         from spm_opt.formats.atomic import write_atomically
 
+        folder = Path(directory)
+        require_writable(folder)
         texts = _texts(self.schedule)
-        folder = prepare_directory(directory)
-        paths = tuple(folder / name for name in FILES)
-        for path in paths:
-            try:
-                write_atomically(path, texts[path.name])
-            except OSError as error:
-                raise _unwritable(path, error) from None
-        return paths
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                write_atomically(folder / name, texts[name])
+        except OSError as error:
+            raise InputError(
+                f"cannot write here: {error.strerror or error}", file=str(folder)
+            ) from None
+        return tuple(folder / name for name in FILES)
 
 
-def prepare_directory(directory: str | os.PathLike[str]) -> Path:
-    """Create `directory` where it is missing, and make sure that files can be put there.
+def require_writable(directory: str | os.PathLike[str]) -> None:
+    """Make sure, without touching anything, that files can be put into `directory`.
 
     Raises
     ------
     InputError
-        If it cannot be created or written, or is a file.
+        If it is a file, or neither it nor the place where it would be created can be written.
     """
     folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError("this is a file, not a directory", file=str(folder)) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError("cannot write here: Permission denied", file=str(folder))
-    return folder
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file, not a directory", file=str(folder))
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write here: {existing} is not a directory", file=str(folder))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError("cannot write here: permission denied", file=str(folder))
 
 
 def _texts(schedule: Schedule) -> dict[str, str]:
@@ -216,7 +217,3 @@ def _texts(schedule: Schedule) -> dict[str, str]:
         "listing.txt": listing(schedule),
         "schedule.json": schedule_to_json(schedule),
     }
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write here: {error.strerror or error}", file=str(path))

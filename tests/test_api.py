@@ -270,10 +270,20 @@ def test_save_refuses_a_file_and_an_impossible_directory(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(InputError, match="file: this is a file, not a directory"):
-        spm_opt.result.prepare_directory(file)
-    with pytest.raises(InputError, match="below: cannot write here: Not a directory"):
-        spm_opt.result.prepare_directory(file / "below")
+        Result(fake_schedule()).save(file)
+    with pytest.raises(InputError, match=r"below: cannot write here: .*file is not a directory"):
+        Result(fake_schedule()).save(file / "below")
     assert file.read_text() == "mine"
+
+
+def test_save_writes_nothing_where_a_text_cannot_be_made(monkeypatch, tmp_path):
+    def fail(schedule):
+        raise ValueError("no listing")
+
+    monkeypatch.setattr("spm_opt.result._texts", fail)
+    with pytest.raises(ValueError, match="no listing"):
+        Result(fake_schedule()).save(tmp_path / "plan")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Ctrl-C and progress --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -238,6 +239,17 @@ def test_a_reader_that_leaves_is_no_traceback():
     assert done.stderr == ""
 
 
+def test_a_name_that_the_terminal_cannot_spell_is_no_traceback():
+    code = "import sys; from spm_opt.cli import main; sys.exit(main(['info', 'caf\\u00e9\\udc80']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "caf" in done.stderr
+
+
 def test_a_second_ctrl_c_ends_the_command_at_once():
     code = """
 import os, signal, sys, time
@@ -311,7 +323,7 @@ def test_an_output_that_is_a_file_fails_before_the_solve(planner, capsys, tmp_pa
     message = refused(capsys, "solve", "tiny", "-o", str(file))
     assert f"{file}: this is a file, not a directory" in message
     message = refused(capsys, "compare", "tiny", "-o", str(file / "below"))
-    assert "below: cannot write here: Not a directory" in message
+    assert f"below: cannot write here: {file} is not a directory" in message
     assert planner.calls == []
     assert file.read_text() == "mine"
 
@@ -319,8 +331,8 @@ def test_an_output_that_is_a_file_fails_before_the_solve(planner, capsys, tmp_pa
 def test_an_unwritable_output_fails_before_the_solve(planner, monkeypatch, capsys, tmp_path):
     # permissions do not stop root, so the question is asked for them
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    message = refused(capsys, "solve", "tiny", "-o", str(tmp_path))
-    assert f"{tmp_path}: cannot write here: Permission denied" in message
+    message = refused(capsys, "solve", "tiny", "-o", str(tmp_path / "new"))
+    assert f"{tmp_path / 'new'}: cannot write here: permission denied" in message
     assert planner.calls == []
 
 
@@ -332,12 +344,14 @@ def test_an_unwritable_output_fails_before_the_solve(planner, monkeypatch, capsy
         SolverError("no schedule within the time limit"),
     ],
 )
-def test_an_error_of_the_library_is_one_message(planner, monkeypatch, capsys, error):
+def test_an_error_of_the_library_is_one_message(planner, monkeypatch, capsys, tmp_path, error):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(planner, "plan", fail)
-    assert refused(capsys, "solve", "tiny", "--json") == f"spm-opt: error: {error}\n"
+    message = refused(capsys, "solve", "tiny", "--json", "-o", str(tmp_path / "plan"))
+    assert message == f"spm-opt: error: {error}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_keep_what_follows_the_first_equals_sign():

@@ -288,7 +288,9 @@ def _section(model: type[BaseModel], location: tuple[int | str, ...]) -> type[Ba
 
 
 def _short(found: object) -> object:
-    if found is None or (isinstance(found, (str, int, float)) and len(str(found)) <= 60):
+    if found is None:
+        return _Shown("nothing")
+    if isinstance(found, (str, int, float)) and len(str(found)) <= 60:
         return found
     # reprlib: a few lines of YAML aliases can stand for more text than memory holds
     text = reprlib.repr(found)

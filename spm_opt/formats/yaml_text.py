@@ -81,7 +81,7 @@ def _check_depth(text: str, file: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else "?"
             raise InputError(f"line {line}: more than {_DEEPEST} levels of nesting", file=file)
 
 

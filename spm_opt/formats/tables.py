@@ -1,0 +1,154 @@
+"""The tables of a finished schedule as CSV: where buffers lie, what each layer costs.
+
+Facts are read off the schedule; nothing is decided here and no file is opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from spm_opt.cost.compute import tile_cycles
+from spm_opt.graph.network import Layer
+from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
+
+ALLOCATION_COLUMNS: Final = (
+    "buffer", "tensor", "kind", "offset_bytes", "size_bytes", "first_step", "last_step",
+)  # fmt: skip
+LAYER_COLUMNS: Final = (
+    "first_step", "last_step", "layer", "op", "tiles", "axis", "halo", "cycles",
+    "dram_weight_bytes", "dram_feature_map_bytes", "spm_bytes", "macs", "mac_utilisation",
+    "bound_by",
+)  # fmt: skip
+
+
+def allocation_csv(schedule: Schedule) -> str:
+    """One row a buffer: SPM address, size and the steps at which it is resident (inclusive)."""
+    return _csv(ALLOCATION_COLUMNS, (_buffer_row(buffer) for buffer in schedule.buffers))
+
+
+def _buffer_row(b: Buffer) -> tuple[object, ...]:
+    return (
+        b.name, b.tensor, b.kind, b.offset_bytes, b.size_bytes, b.first_step, b.end_step - 1,
+    )  # fmt: skip
+
+
+def layers_csv(schedule: Schedule) -> str:
+    """One row a layer, in order of execution.
+
+    A layer cut into slices spans several steps; its tiles, cycles and bytes are their sums. A map
+    that a step loads counts for the first of its layers that reads it, a stored map for the layer
+    that writes it. ``spm_bytes`` is what is resident at the fullest of its steps,
+    ``mac_utilisation`` useful MACs over those that the array could do in its cycles.
+    ``bound_by`` is ``dram`` where the layer's transfers take longer than its tiles, otherwise what
+    sets the time of its tiles: ``compute``, ``vector`` or ``spm`` (bandwidth).
+    """
+    layers = {layer.name: layer for layer in schedule.network.layers}
+    computes: dict[str, list[Compute]] = defaultdict(list)
+    for command in schedule.computes:
+        computes[command.layer].append(command)
+    transfers: dict[str, list[Transfer]] = defaultdict(list)
+    for transfer in schedule.transfers:
+        transfers[_charged(schedule, layers, transfer)].append(transfer)
+    resident = _resident_bytes(schedule)
+    rows = (
+        _layer_row(schedule, layers[name], commands, transfers[name], resident)
+        for name, commands in computes.items()
+    )
+    return _csv(LAYER_COLUMNS, rows)
+
+
+def _layer_row(
+    schedule: Schedule,
+    layer: Layer,
+    commands: list[Compute],
+    transfers: list[Transfer],
+    resident: list[int],
+) -> tuple[object, ...]:
+    steps = sorted({command.step for command in commands})
+    first: Step = schedule.steps[steps[0]]
+    cycles = sum(c.end_cycle - c.start_cycle for c in commands)
+    peak = cycles * schedule.hardware.compute.macs_per_cycle
+    moved = {
+        role: sum(t.moved_bytes for t in transfers if t.role == role) for role in ("weights", "map")
+    }
+    return (
+        steps[0], steps[-1], layer.name, layer.op.kind, len({(c.step, c.tile) for c in commands}),
+        first.axis, first.halo, cycles, moved["weights"], moved["map"],
+        max(resident[step] for step in steps), layer.macs,
+        f"{layer.macs / peak if peak else 0.0:.4f}",
+        _bound_by(schedule, layer, commands, transfers, cycles),
+    )  # fmt: skip
+
+
+def _charged(schedule: Schedule, layers: dict[str, Layer], transfer: Transfer) -> str:
+    """Layer that a transfer is booked on."""
+    if transfer.role == "weights":
+        return transfer.tensor
+    network = schedule.network
+    if transfer.kind == "load":
+        for name in schedule.steps[transfer.need_step].layers:
+            if any(operand.tensor == transfer.tensor for operand in layers[name].inputs):
+                return name
+    producer = network.producer.get(transfer.tensor)
+    if producer is None:
+        return schedule.steps[transfer.need_step].layers[0]
+    return network.layers[producer].name
+
+
+def _resident_bytes(schedule: Schedule) -> list[int]:
+    """Bytes of all buffers resident at each step."""
+    change = [0] * (len(schedule.steps) + 1)
+    for buffer in schedule.buffers:
+        change[buffer.first_step] += buffer.size_bytes
+        change[buffer.end_step] -= buffer.size_bytes
+    total, resident = 0, []
+    for difference in change[:-1]:
+        total += difference
+        resident.append(total)
+    return resident
+
+
+def _bound_by(
+    schedule: Schedule,
+    layer: Layer,
+    commands: list[Compute],
+    transfers: list[Transfer],
+    cycles: int,
+) -> str:
+    if sum(t.end_cycle - t.start_cycle for t in transfers) > cycles:
+        return "dram"
+    if cycles > _work_cycles(schedule, layer, commands):
+        return "spm"
+    return "vector" if layer.loops is None else "compute"
+
+
+def _work_cycles(schedule: Schedule, layer: Layer, commands: list[Compute]) -> int:
+    """Cycles of the tiles if reading cost nothing."""
+    rows: dict[int | None, list[int]] = defaultdict(list)
+    for command in commands:
+        part = None if command.channels is None else command.channels[1] - command.channels[0]
+        rows[part].append(command.rows[1] - command.rows[0])
+    dtype = schedule.network.tensors[layer.output].dtype
+    total = 0
+    for part, counts in rows.items():
+        tiles = np.array(counts, dtype=np.int64)
+        total += int(
+            tile_cycles(
+                layer, dtype, schedule.hardware, tiles, np.zeros_like(tiles), part
+            ).sum()
+        )  # fmt: skip
+    return total
+
+
+def _csv(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

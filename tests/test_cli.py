@@ -12,13 +12,14 @@ from types import ModuleType
 
 import pytest
 from interface_fakes import fake_schedule, tiny_builder
+from schedule_fixture import fused
 from test_api import KEYS, Planner
 
 import spm_opt.api
 from spm_opt import GraphError, SolverError, SpmTooSmallError, __version__
 from spm_opt.cli import main, parse_overrides
 from spm_opt.progress import STOPPING
-from spm_opt.result import FILES
+from spm_opt.result import FILES, Result
 
 TEXTS = {"allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n"}
 
@@ -356,3 +357,32 @@ def test_an_error_of_the_library_is_one_message(planner, monkeypatch, capsys, tm
 
 def test_settings_keep_what_follows_the_first_equals_sign():
     assert parse_overrides(["a.b=c=d", " x = 1 GHz "]) == {"a.b": "c=d", "x": "1 GHz"}
+
+
+# --- with the real checker and writers ------------------------------------------------------------
+
+
+def test_a_saved_schedule_checks_and_a_corrupted_one_does_not(capsys, tmp_path):
+    saved = Result(fused()).save(tmp_path / "plan")
+    assert [path.name for path in saved] == list(FILES)
+    assert all(path.stat().st_size for path in saved)
+    assert main(["check", str(tmp_path / "plan")]) == 0
+
+    file = tmp_path / "plan" / "schedule.json"
+    text = file.read_text()
+    claimed = f'"latency_cycles": {fused().claims.latency_cycles}'
+    assert text.count(claimed) == 1
+    file.write_text(text.replace(claimed, '"latency_cycles": 1'))
+    capsys.readouterr()
+    assert main(["check", str(file), "--json"]) == 2
+    report = one_object(capsys.readouterr().out)
+    assert not report["valid"]
+    assert any("latency_cycles" in violation for violation in report["violations"])
+
+
+def test_a_truncated_schedule_is_an_error_that_names_the_file(capsys, tmp_path):
+    (file,) = [p for p in Result(fused()).save(tmp_path) if p.name == "schedule.json"]
+    file.write_text(file.read_text()[:1000])
+    message = refused(capsys, "check", str(tmp_path))
+    assert f"{file}: " in message
+    assert "no JSON" in message

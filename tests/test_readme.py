@@ -13,6 +13,7 @@ from test_api import KEYS
 
 import spm_opt
 from spm_opt import cli
+from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
 from spm_opt.params import STRATEGIES
 from spm_opt.result import FILES
 
@@ -84,10 +85,19 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), target
 
 
+def explained(section: str) -> list[str]:
+    """First column of the table of a section of the formats' document."""
+    text = FORMATS.split(f"## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)`", text, flags=re.MULTILINE)
+
+
 def test_the_documents_explain_every_key_of_a_solve():
-    section = FORMATS.split("## The solve object")[1].split("\n## ")[0]
-    keys = set(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
-    assert keys == KEYS
+    assert set(explained("The solve object")) == KEYS
+
+
+def test_the_documents_explain_every_column_in_order():
+    assert tuple(explained("allocation.csv")) == ALLOCATION_COLUMNS
+    assert tuple(explained("layers.csv")) == LAYER_COLUMNS
 
 
 @pytest.mark.parametrize("source", blocks(README, "python"))

@@ -171,6 +171,12 @@ def test_the_least_cycles_are_exact_where_nothing_is_ragged() -> None:
     assert least_cycles(layer, "int8", hardware) == whole_cycles(layer, "int8", hardware) == 128
 
 
+def test_the_least_cycles_do_not_count_idle_cells() -> None:
+    layer = conv((1, 32, 4, 4), 32, 3, groups=32)  # one channel each in an array of channels
+    hardware = machine({"c": 64, "k": 128})
+    assert least_cycles(layer, "int8", hardware) == whole_cycles(layer, "int8", hardware) == 4608
+
+
 @pytest.mark.parametrize(
     ("op", "shapes", "extents"),
     [

@@ -143,8 +143,8 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
 def _least_nest(loops: Loops, factors: Mapping[str, int]) -> Fraction:
     cycles = Fraction(1)
     for dimension in ("oy", "k", "g"):
-        cycles *= Fraction(getattr(loops, dimension), factors.get(dimension, 1))
+        # e <= extent iterations of a tile take ceil(e / f) >= e / min(f, extent) passes
+        cycles *= max(Fraction(1), Fraction(getattr(loops, dimension), factors.get(dimension, 1)))
     for dimension in ("b", "c", "ox", "fy", "fx"):
         cycles *= -(-getattr(loops, dimension) // factors.get(dimension, 1))
-    # an extent below its factor still takes a cycle: one pass at least
-    return max(cycles, Fraction(1))
+    return cycles

@@ -25,7 +25,6 @@ class _Cone:
 
     members: tuple[int, ...]
     source: str
-    shape: Shape
     op: Op
 
 
@@ -72,25 +71,26 @@ def _cone_of(
     uses: Mapping[str, int],
     last: int,
 ) -> _Cone | None:
-    """Grow backwards from `last` until what lies between it and one tensor is known."""
+    """Grow backwards from `last`; the longest stretch to one tensor that is known."""
     members = [last]
     needed = Counter(operand.tensor for operand in layers[last].inputs)
     shape = layers[last].output_shape
+    best: _Cone | None = None
     while len(members) <= _MOST_STEPS:
         if len(needed) == 1:
             source = next(iter(needed))
             op = _known([layers[member] for member in members], source, shape)
             if op is not None:
-                return _Cone(tuple(members), source, shape, op)
+                best = _Cone(tuple(members), source, op)
         makers = {tensor: network.producer.get(tensor, -1) for tensor in needed}
         tensor = max(needed, key=lambda name: rank.get(makers[name], -1))
         maker = makers[tensor]
         if maker not in layers or uses[tensor] != needed[tensor] or not _inner(layers[maker]):
-            return None
+            break
         members.append(maker)
         del needed[tensor]
         needed.update(operand.tensor for operand in layers[maker].inputs)
-    return None
+    return best
 
 
 def _inner(layer: Layer) -> bool:
@@ -127,7 +127,7 @@ def _known(members: list[Layer], source: str, shape: Shape) -> Op | None:
     for mode, counts in _ACTIVATIONS:
         if steps == counts:
             return Unary(mode)
-    return Unary("gelu") if _is_tanh_gelu(steps) else None
+    return None
 
 
 def _steps(text: str) -> Counter[str | None]:
@@ -144,15 +144,13 @@ _ACTIVATIONS: tuple[tuple[str, Counter[str | None]], ...] = (
     ("hardsigmoid", _steps("shift relu6 scale")),
     ("mish", _steps("softplus tanh mul2")),
     ("gelu", _steps("scale erf shift mul2 scale")),
+    # 0.5 x (1 + tanh(a (x + b x^3))), the cube as a power or as products
+    ("gelu", _steps("power scale add2 scale tanh shift mul2 scale")),
+    ("gelu", _steps("mul2 mul2 scale add2 scale tanh shift mul2 scale")),
+    # 0.5 x (1 + tanh(a x (1 + b x^2)))
+    ("gelu", _steps("power scale shift mul2 scale tanh shift mul2 scale")),
+    ("gelu", _steps("mul2 scale shift mul2 scale tanh shift mul2 scale")),
 )
-
-
-def _is_tanh_gelu(steps: Counter[str | None]) -> bool:
-    """``0.5 x (1 + tanh(a (x + b x^3)))``, the cube as a power or as products."""
-    cubed = steps["power"] == 1 or steps["mul2"] >= 3
-    joined = steps["add2"] == 1 or steps["shift"] == 2
-    allowed = {"tanh", "scale", "shift", "mul2", "add2", "power"}
-    return steps["tanh"] == 1 and steps["scale"] >= 2 and cubed and joined and set(steps) <= allowed
 
 
 def _normalization(members: list[Layer], steps: Counter[str | None]) -> Op | None:

@@ -250,7 +250,12 @@ def _add_layer(
         raise GraphError(
             "wrong number of inputs", field=f"{entry.name}.inputs", found=len(inputs), allowed="1"
         )
-    builder.split(inputs[0], name=entry.name, **{"sizes": None, **entry.fields})  # type: ignore[arg-type]
+    try:
+        sizes = SPLIT_FIELDS[0].read(entry.fields)
+    except GraphError as error:
+        raise located(error, entry.name) from None
+    fields = {**entry.fields, "sizes": sizes}
+    builder.split(inputs[0], name=entry.name, **fields)  # type: ignore[arg-type]
 
 
 # --- plain data --------------------------------------------------------------------------------

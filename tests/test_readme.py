@@ -13,12 +13,16 @@ from test_api import KEYS
 
 import spm_opt
 from spm_opt import cli
+from spm_opt.api import load_network
 from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
+from spm_opt.graph.fields import REQUIRED
+from spm_opt.graph.recipes import RECIPES, SPLIT_FIELDS
 from spm_opt.params import STRATEGIES
 from spm_opt.result import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 FORMATS = (ROOT / "docs" / "file_formats.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -98,6 +102,29 @@ def test_the_documents_explain_every_key_of_a_solve():
 def test_the_documents_explain_every_column_in_order():
     assert tuple(explained("allocation.csv")) == ALLOCATION_COLUMNS
     assert tuple(explained("layers.csv")) == LAYER_COLUMNS
+
+
+def field_text(field) -> str:
+    """A field as the documents spell it: alone if required, ``?`` if it may be left out."""
+    if field.default is REQUIRED:
+        return f"`{field.name}`"
+    plain = {True: "true", False: "false"} if isinstance(field.default, bool) else {}
+    default = plain.get(field.default, field.default)
+    return f"`{field.name}`?" if default is None else f"`{field.name}` = {default}"
+
+
+def test_the_documents_explain_every_operator_of_a_model_file():
+    rows = re.findall(r"^\| `(.+?)` \| (.*) \|$", MODELS, flags=re.MULTILINE)
+    told = {op: fields for ops, fields in rows for op in ops.split("`, `")}
+    wanted = {op: ", ".join(map(field_text, recipe.fields)) for op, recipe in RECIPES.items()}
+    wanted["split"] = ", ".join(map(field_text, SPLIT_FIELDS))
+    assert told == wanted
+
+
+def test_the_example_of_a_model_file_is_one(tmp_path):
+    (example,) = blocks(MODELS, "yaml")
+    (tmp_path / "tiny.yaml").write_text(example)
+    assert [layer.name for layer in load_network(tmp_path / "tiny.yaml", batch=2).layers]
 
 
 @pytest.mark.parametrize("source", blocks(README, "python"))

@@ -51,6 +51,12 @@ SHAPES: list[tuple[str, tuple[int, ...], Call, tuple[int, ...]]] = [
     ("batch norm", IMAGE, lambda b, x: b.batch_norm(x, "relu"), IMAGE),
     ("concat", IMAGE, lambda b, x: b.concat((x, x, x)), (1, 24, 15, 20)),
     ("concat rows", IMAGE, lambda b, x: b.concat((x, x), axis=-2), (1, 8, 30, 20)),
+    (
+        "concat constant",
+        TOKENS,
+        lambda b, x: b.concat((x,), 1, constants=[(0, (2, 1, 32)), (2, (2, 3, 32))]),
+        (2, 10, 32),
+    ),
     ("split", IMAGE, lambda b, x: b.split(x, (3, 5))[1], (1, 5, 15, 20)),
     ("slice", IMAGE, lambda b, x: b.slice(x, 2, 1, -1, 2), (1, 8, 7, 20)),
     ("slice axes", IMAGE, lambda b, x: b.slice(x, (1, 3), (0, 5), (4, 99)), (1, 4, 15, 15)),
@@ -138,6 +144,9 @@ def test_weights_of_other_layers() -> None:
     assert len(_weights(TOKENS, lambda b, x: b.layer("normalize", x, mode="rms"))) == 1
     assert _weights(TOKENS, lambda b, x: b.add(x, constant=(32,), name="a")) == [
         ("a.constant", (32,), "int8", "constant")
+    ]
+    assert _weights(TOKENS, lambda b, x: b.concat((x,), constants=[(0, TOKENS)], name="j")) == [
+        ("j.constant0", TOKENS, "int8", "constant")
     ]
     assert _weights((2, 6), lambda b, x: b.embedding(x, 100, 32, name="e")) == [
         ("e.table", (100, 32), "int8", "table")
@@ -273,6 +282,10 @@ ERRORS: list[tuple[Call, str]] = [
         lambda b, x: b.gather(x, name="g"),
         "g.inputs: inputs are the table, then the indices, without those given as table_shape and "
         "indices_shape; found 1; allowed: 2 inputs",
+    ),
+    (
+        lambda b, x: b.concat((x,), constants=[(2, IMAGE)], name="j"),
+        "j.constants: no such position among the pieces; found 2; allowed: 0 .. 1",
     ),
     (
         lambda b, x: b.layer("relu", (x, x), name="r"),

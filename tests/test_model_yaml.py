@@ -58,6 +58,7 @@ def every_operator() -> NetworkBuilder:
     rows = b.transpose(b.reshape(turned, (0, 0, -1)), (0, 2, 1))
     words = b.embedding(ids, 50, 8)
     rows = b.layer_norm(b.gather(rows, axis=1, indices_shape=(6,)))
+    words = b.slice(b.concat((words,), constants=[(1, (1, 2, 8))]), 1, 2)
     scores = b.softmax(b.matmul(words, rows, transpose_b=True))
     mixed = b.opaque((scores, words), "Mystery", (0, 6, 8), cycles=5)
     mixed = b.layer(

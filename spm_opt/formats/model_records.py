@@ -85,9 +85,9 @@ def _conv_transpose(op: ops.ConvTranspose, shapes: tuple[Shape, ...]) -> Spellin
 
 def _pool(op: ops.Pool, shapes: tuple[Shape, ...]) -> Spelling:
     fields = {**_window(op), "ceil_mode": op.ceil_mode, "activation": op.activation}
-    if op.mode == "max":
-        return "max_pool", fields
-    return "avg_pool", {**fields, "count_include_pad": op.count_include_pad}
+    if op.mode == "avg":
+        fields["count_include_pad"] = op.count_include_pad
+    return f"{op.mode}_pool", fields
 
 
 def _reduce(op: ops.Reduce, shapes: tuple[Shape, ...]) -> Spelling:
@@ -162,7 +162,7 @@ _SPELLINGS: Final[Mapping[type[ops.Op], Callable[[Any, tuple[Shape, ...]], Spell
     ops.Softmax: lambda op, shapes: ("softmax", {"axis": op.axis}),
     ops.Normalize: _normalize,
     ops.BatchNorm: lambda op, shapes: ("batch_norm", {"activation": op.activation}),
-    ops.Concat: lambda op, shapes: ("concat", {"axis": op.axis}),
+    ops.Concat: lambda op, shapes: ("concat", {"axis": op.axis, "constants": op.constants}),
     ops.Slice: _slice,
     ops.Pad: lambda op, shapes: (
         "pad",

@@ -378,11 +378,14 @@ class NetworkBuilder:
     # --- moving elements ------------------------------------------------------------------
 
     def concat(
-        self, sources: Sequence[Source], axis: int = 1, *, name: str | None = None,
+        self, sources: Sequence[Source], axis: int = 1,
+        constants: Sequence[tuple[int, Sequence[int]]] = (), *, name: str | None = None,
         cycles: int | None = None,
     ) -> Handle:  # fmt: skip
-        """Concatenation along an axis."""
-        return self.layer("concat", sources, axis=axis, name=name, cycles=cycles)
+        """Concatenation along an axis; `constants` are places and shapes of constant pieces."""
+        return self.layer(
+            "concat", sources, axis=axis, constants=constants, name=name, cycles=cycles
+        )
 
     def slice(
         self, x: Source, axis: Window, begin: Window = 0, end: int | Sequence[int] | None = None,

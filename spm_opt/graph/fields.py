@@ -22,12 +22,13 @@ UNARY_MODES: Final = (
     "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "sigmoid", "tanh", "gelu",
     "quick_gelu", "silu", "hardswish", "hardsigmoid", "mish", "softplus", "softsign", "clip",
     "erf", "exp", "log", "sqrt", "reciprocal", "abs", "neg", "sign", "floor", "ceil", "round",
-    "sin", "cos", "not", "cast",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "shrink", "not", "is_nan",
+    "is_inf", "cast",
 )  # fmt: skip
 ACTIVATIONS: Final = UNARY_MODES
 BINARY_MODES: Final = (
     "add", "sub", "mul", "div", "pow", "max", "min", "mean", "sum", "mod", "where", "equal",
-    "greater", "less", "greater_or_equal", "less_or_equal", "and", "or", "xor",
+    "greater", "less", "greater_or_equal", "less_or_equal", "and", "or", "xor", "prelu",
 )  # fmt: skip
 REDUCE_MODES: Final = (
     "mean", "sum", "max", "min", "prod", "l1", "l2", "log_sum", "log_sum_exp", "sum_square",
@@ -115,6 +116,18 @@ def _slice_ends(value: object) -> object:
     return value if is_int(value) else None
 
 
+def _pieces(value: object) -> object:
+    """Pairs of a position and a shape."""
+    if not isinstance(value, (list, tuple)):
+        return None
+    pieces = []
+    for item in value:
+        if not isinstance(item, (list, tuple)) or len(item) != 2 or not is_int(item[0], 0):
+            return None
+        pieces.append((item[0], _ints_from(1)(item[1])))
+    return tuple(pieces) if all(shape is not None for _, shape in pieces) else None
+
+
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -150,6 +163,7 @@ INT_OR_INTS: Final = FieldType(
     "an integer or a list of integers", _either(_int_from(-_LARGEST), _ints_from(-_LARGEST))
 )
 SLICE_ENDS: Final = FieldType("an integer or a list of integers (null: to the end)", _slice_ends)
+PIECES: Final = FieldType("a list of [position, shape]", _pieces)
 BOOL: Final = FieldType("true or false", lambda value: value if isinstance(value, bool) else None)
 NUMBER: Final = FieldType("a number", _number)
 TEXT: Final = FieldType("a text", lambda value: value if isinstance(value, str) and value else None)

@@ -187,7 +187,14 @@ def normalize_rule(mode: str | None = None) -> Rule:
 
 def concat_rule(fields: Fields, shapes: Shapes) -> Op:
     """Concatenation along an axis of the inputs."""
-    return ops.Concat(_axis(fields["axis"], len(shapes[0])))
+    constants = fields["constants"]
+    for i, (position, _) in enumerate(constants):
+        if position > len(shapes) + i:
+            raise GraphError(
+                "no such position among the pieces", field="constants", found=position,
+                allowed=f"0 .. {len(shapes) + i}",
+            )  # fmt: skip
+    return ops.Concat(_axis(fields["axis"], len(shapes[0])), constants)
 
 
 def slice_rule(fields: Fields, shapes: Shapes) -> Op:

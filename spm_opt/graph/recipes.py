@@ -26,6 +26,7 @@ from spm_opt.graph.fields import (
     NATURALS,
     NUMBER,
     PADDING,
+    PIECES,
     POSITIVE,
     POSITIVES,
     REDUCE_MODES,
@@ -146,6 +147,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     ),
     "max_pool": Recipe(rules.pool_rule("max"), _POOL),
     "avg_pool": Recipe(rules.pool_rule("avg"), (*_POOL, Field("count_include_pad", BOOL, False))),
+    "lp_pool": Recipe(rules.pool_rule("lp"), _POOL),
     "global_avg_pool": Recipe(rules.global_pool_rule("mean"), _GLOBAL),
     "global_max_pool": Recipe(rules.global_pool_rule("max"), _GLOBAL),
     "reduce": Recipe(
@@ -162,7 +164,9 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "layer_norm": Recipe(rules.normalize_rule("layer"), _AFFINE),
     "normalize": Recipe(rules.normalize_rule(), (Field("mode", choice(_NORMALIZE)), *_AFFINE)),
     "batch_norm": Recipe(rules.batch_norm_rule, (_ACTIVATION,)),
-    "concat": Recipe(rules.concat_rule, (Field("axis", INT, 1),), most=MANY),
+    "concat": Recipe(
+        rules.concat_rule, (Field("axis", INT, 1), Field("constants", PIECES, ())), most=MANY
+    ),
     "slice": Recipe(rules.slice_rule, _SLICE),
     "pad": Recipe(rules.pad_rule, _PAD),
     "resize": Recipe(rules.resize_rule, _RESIZE),
@@ -234,6 +238,10 @@ def _constants(op: Op, shapes: tuple[Shape, ...]) -> tuple[tuple[str, Shape, str
         return _with_bias(shape, None if op.mode == "rms" else shape)
     if isinstance(op, ops.Binary) and op.constant_shape is not None:
         return (("constant", op.constant_shape, "constant"),)
+    if isinstance(op, ops.Concat):
+        return tuple(
+            (f"constant{i}", shape, "constant") for i, (_, shape) in enumerate(op.constants)
+        )
     if isinstance(op, ops.Gather):
         table = (("table", op.table_shape, "table"),) if op.table_shape is not None else ()
         if op.indices_shape is not None:

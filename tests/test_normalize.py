@@ -110,9 +110,10 @@ def test_bias_of_an_integer_network_is_int32() -> None:
 
 
 @pytest.mark.parametrize("mode", ["mul", "div"])
-def test_per_channel_scale_vanishes_in_the_conv(image: Net, mode: str) -> None:
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (4, 1, 1), (), (1,)])
+def test_scale_vanishes_in_the_conv(image: Net, mode: str, shape: Shape) -> None:
     image.conv("conv", "x")
-    image.constant("scale", mode, "conv", (1, 4, 1, 1))
+    image.constant("scale", mode, "conv", shape)
     (layer,) = image.normal("scale").layers
     assert (layer.output, layer.parameters) == ("scale", 4 * 27)
 

@@ -28,6 +28,15 @@ _RANDOM: Final = frozenset(
      "Multinomial")
 )  # fmt: skip
 
+#: what per-node inference raises for inputs that do not fit the operator
+_REFUSALS: Final = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+)
+
 
 def constant_of(tensor: onnx.TensorProto, file: str) -> Constant:
     """An initialiser; its value is read where it is small and in the file.
@@ -76,7 +85,7 @@ def infer(draft: Draft, node: Node) -> None:
         found = onnx.shape_inference.infer_node_outputs(
             schema, node.proto, types, data, opset_imports=imports
         )
-    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+    except _REFUSALS as error:
         draft.failure = " ".join(str(error).split())
         return
     draft.inferred = {name: _elem_and_shape(kind) for name, kind in found.items()}

@@ -256,10 +256,14 @@ def _with_constant(producer: Layer, layer: Layer, op: Binary, constant: Shape) -
     shape = layer.inputs[0].shape
     if isinstance(producer.op, Normalize):
         return _with_affine(producer, layer, op, constant)
-    axis = _channels_seen(producer, shape)
-    if not _scales(producer.op) or axis is None or not _varies_along(constant, shape, axis):
+    if not _scales(producer.op):
         return None
-    if op.mode in ("mul", "div"):
+    scale = op.mode in ("mul", "div")
+    axis = _channels_seen(producer, shape)
+    per_channel = axis is not None and _varies_along(constant, shape, axis)
+    if not per_channel and not (scale and math.prod(constant) == 1):
+        return None
+    if scale:
         return replace(producer, op=_activated(producer.op, op.activation))
     return _biased(producer, layer.weights[0].name, op.activation)
 

@@ -171,7 +171,10 @@ def _compute_waits(book: _Book, compute: Compute) -> str:
         waits.append(f"loads {tile}")
     if (step, drained) in book.stores:
         waits.append(f"stores {drained}")
-    return f"after {', '.join(waits)}" if waits else "after the command before"
+    if waits:
+        return f"after {', '.join(waits)}"
+    first = tile == 0 and compute.layer == book.schedule.steps[step].layers[0]
+    return "after the barrier" if first else "after the command before"
 
 
 def _unit_address(buffer: Buffer, tile: int | None) -> str:

@@ -14,13 +14,13 @@ from typing import Final
 from spm_opt.errors import InputError
 from spm_opt.schedule import Schedule
 from spm_opt.verify.claims import claimed_totals, proven_bounds, roofline
-from spm_opt.verify.coverage import each_row_once, outputs_stored, weights_once
+from spm_opt.verify.coverage import each_row_once, outputs_stored, steps_kept, weights_once
 from spm_opt.verify.data import data_present
 from spm_opt.verify.dram import dram_layout, transfer_extent
 from spm_opt.verify.engines import compute_prices, engine_order, transfer_prices
 from spm_opt.verify.facts import Facts, facts_of
 from spm_opt.verify.operands import compute_operands, transfer_ends
-from spm_opt.verify.races import races
+from spm_opt.verify.races import ordered, races
 from spm_opt.verify.space import (
     buffer_bytes,
     buffer_placement,
@@ -42,11 +42,13 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     touched_while_resident,
     dram_layout,
     transfer_extent,
+    steps_kept,
     each_row_once,
     weights_once,
     outputs_stored,
     data_present,
     races,
+    ordered,
     engine_order,
     compute_prices,
     transfer_prices,

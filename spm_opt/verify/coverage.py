@@ -12,9 +12,33 @@ from numpy.typing import NDArray
 
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import Compute
-from spm_opt.verify.facts import Facts
+from spm_opt.verify.facts import Facts, compute_label
 
 _NAMED_AT_MOST: Final = 8
+
+
+def steps_kept(facts: Facts) -> Iterator[str]:
+    """A step computes all its layers, all of its slice, and cuts tiles along its axis only."""
+    cells: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for index, command in enumerate(facts.schedule.computes):
+        step, layer = facts.schedule.steps[command.step], facts.layers[command.layer]
+        own = facts.cells(layer, command.channels)
+        cells[command.step, command.layer].update(range(*own))
+        if step.axis == "channels" and command.rows != (0, layer.rows):
+            yield f"{compute_label(facts, index)} computes some rows, but its step cuts channels"
+        # a slice belongs to a step of one layer
+        if step.axis == "rows" and len(step.layers) == 1:
+            if own != facts.cells(layer, step.channels):
+                yield f"{compute_label(facts, index)} computes other channels than its step"
+        elif step.axis == "rows" and own != facts.cells(layer, None):
+            yield f"{compute_label(facts, index)} computes a slice in a step of several layers"
+    for number, step in enumerate(facts.schedule.steps):
+        for name in step.layers:
+            done = cells[number, name]
+            if not done:
+                yield f"step {number} never computes its layer {name!r}"
+            elif done != set(range(*facts.cells(facts.layers[name], step.channels))):
+                yield f"step {number} does not compute all of its slice of layer {name!r}"
 
 
 def each_row_once(facts: Facts) -> Iterator[str]:

@@ -164,6 +164,9 @@ def _channel_uses(
         *((t.role, t.tensor, t) for t in schedule.transfers),
         *((b.kind, b.tensor, b) for b in schedule.buffers),
     ]
+    for step in schedule.steps:
+        if step.channels is not None:
+            uses.append((layers[step.layers[0]], step.channels))
     for kind, name, record in records:
         layer = layers[name] if kind in WEIGHT_KINDS else producers.get(name)
         if layer is not None and record.channels is not None:

@@ -1,4 +1,7 @@
-"""Races: two commands that overlap in time and touch the same cell, one of them writing."""
+"""Races: two commands that touch the same cell, one of them writing.
+
+Asked twice: by time (do they overlap?) and by order (does anything but luck keep them apart?).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.verify.accesses import Access, Command, blocks, commands_in_time, state_shape
-from spm_opt.verify.facts import Facts
+from spm_opt.verify.facts import Facts, compute_label, transfer_label
+from spm_opt.verify.timing import replay
 
 Ints = NDArray[np.int64]
 
@@ -68,3 +72,55 @@ def _sentence(facts: Facts, one: Command, other: Command, number: int) -> str:
         f"race: {one.label(facts)} and {other.label(facts)} touch the same bytes of buffer "
         f"{name!r} at cycle {other.start_cycle}, one of them writing"
     )
+
+
+class _Last:
+    """Last command of each engine that touched each cell of a buffer, by its place in the queue."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.index = (np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64))
+
+    def latest(self, access: Access, engine: int) -> int:
+        index = self.index[engine]
+        return max(int(index[block].max()) for block, _ in blocks(access, index.shape[1]))
+
+    def record(self, access: Access, engine: int, place: int) -> None:
+        index = self.index[engine]
+        for block, _ in blocks(access, index.shape[1]):
+            index[block] = np.maximum(index[block], place)
+
+
+def ordered(facts: Facts) -> Iterator[str]:
+    """A command starts only after those of the other engine that it conflicts with have ended.
+
+    That their cycles happen not to overlap is not enough: a wait, a barrier or a chain of them
+    must keep them apart.
+    """
+    machine = replay(facts)
+    runs = machine.computes, machine.transfers
+    shapes = [state_shape(facts, number) for number in range(len(facts.schedule.buffers))]
+    readers, writers = [_Last(s) for s in shapes], [_Last(s) for s in shapes]
+    for command in commands_in_time(facts):
+        engine, place = (0 if command.is_compute else 1), command.label_index
+        if place >= len(runs[engine]):
+            continue
+        other = 1 - engine
+        done = runs[engine][place].done[other]
+        awaited = [(writers[access.buffer], access) for access in command.reads]
+        for access in command.writes:
+            awaited += [(readers[access.buffer], access), (writers[access.buffer], access)]
+        unordered = {
+            (last, access.buffer)
+            for touched, access in awaited
+            if (last := touched.latest(access, other)) > done
+        }
+        for last, number in sorted(unordered):
+            label = transfer_label if engine == 0 else compute_label
+            yield (
+                f"nothing makes {command.label(facts)} wait for {label(facts, last)}, which "
+                f"touches the same bytes of buffer {facts.schedule.buffers[number].name!r}"
+            )
+        for access in command.reads:
+            readers[access.buffer].record(access, engine, place)
+        for access in command.writes:
+            writers[access.buffer].record(access, engine, place)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.engines import compute_durations, transfer_durations
@@ -23,74 +24,158 @@ from spm_opt.verify.facts import (
     transfer_label,
 )
 
-#: what a command may wait for: (what, step, tile or None, buffer or -1)
+#: what a command may wait for: what, step, tile or None
 Key = tuple[str, int, int | None]
+#: last compute and last transfer that have surely ended
+Clock = tuple[int, int]
+
+_NOTHING_DONE: Final[Clock] = (-1, -1)
 
 
 @dataclass(slots=True)
 class _Awaited:
-    """Commands of one key: how many have not run yet, and when the last one ended."""
+    """Commands of one key: how many have not run yet, when the last ended, what was then done."""
 
     outstanding: int = 0
     end_cycle: int = 0
+    done: Clock = _NOTHING_DONE
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One command as its engine sees it."""
+
+    step: int
+    cycles: int
+    waits: tuple[Key, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command as the machine runs it.
+
+    ``done`` says what has surely ended when it starts, however fast or slow other commands are.
+    """
+
+    start_cycle: int
+    end_cycle: int
+    done: Clock
+
+
+class _Machine:
+    """Two engines, their queues, and what every wait is about."""
+
+    def __init__(self, queues: tuple[list[_Task], list[_Task]], steps: int) -> None:
+        self.queues, self.steps = queues, steps
+        self.runs: tuple[list[Run], list[Run]] = ([], [])
+        #: start of every step that can begin; one entry more than steps is the end
+        self.step_starts = [0]
+        self._step_done = [_NOTHING_DONE]
+        self._awaited: dict[Key, _Awaited] = defaultdict(_Awaited)
+        for queue in queues:
+            for task in queue:
+                for key in task.keys:
+                    self._awaited[key].outstanding += 1
+
+    def execute(self) -> None:
+        """Run every command as soon as its engine, barrier and waits allow."""
+        progress = True
+        while progress:
+            opened = self._open_steps()
+            ran = [self._run_engine(engine) for engine in (0, 1)]
+            progress = opened or any(ran)
+
+    def _open_steps(self) -> bool:
+        opened = False
+        while len(self.step_starts) <= self.steps:
+            last = len(self.step_starts) - 1
+            ended = self._awaited[_end_of(last)]
+            if ended.outstanding:
+                break
+            self.step_starts.append(max(self.step_starts[last], ended.end_cycle))
+            self._step_done.append(_join(self._step_done[last], ended.done))
+            opened = True
+        return opened
+
+    def _run_engine(self, engine: int) -> bool:
+        queue, runs = self.queues[engine], self.runs[engine]
+        before = len(runs)
+        while len(runs) < len(queue) and self._can_start(queue[len(runs)]):
+            self._start(engine, queue[len(runs)])
+        return len(runs) > before
+
+    def _can_start(self, task: _Task) -> bool:
+        return task.step < len(self.step_starts) and not any(
+            key in self._awaited and self._awaited[key].outstanding for key in task.waits
+        )
+
+    def _start(self, engine: int, task: _Task) -> None:
+        runs = self.runs[engine]
+        start, done = self.step_starts[task.step], self._step_done[task.step]
+        if runs:
+            start, done = max(start, runs[-1].end_cycle), _join(done, runs[-1].done)
+        for key in task.waits:
+            if key in self._awaited:
+                start = max(start, self._awaited[key].end_cycle)
+                done = _join(done, self._awaited[key].done)
+        # in order: all commands before it on its own engine have ended
+        done = (len(runs) - 1, done[1]) if engine == 0 else (done[0], len(runs) - 1)
+        end = start + task.cycles
+        ended = (len(runs), done[1]) if engine == 0 else (done[0], len(runs))
+        runs.append(Run(start, end, done))
+        for key in task.keys:
+            awaited = self._awaited[key]
+            awaited.outstanding -= 1
+            awaited.end_cycle = max(awaited.end_cycle, end)
+            awaited.done = _join(awaited.done, ended)
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
-    """Start and end cycles as the machine would have them; None where a command never starts."""
+    """The schedule as the machine runs it; commands that never start are missing at the ends."""
 
-    computes: list[tuple[int, int] | None]
-    transfers: list[tuple[int, int] | None]
+    computes: list[Run]
+    transfers: list[Run]
     step_starts: list[int]
-    _awaited: dict[Key, _Awaited] = field(default_factory=lambda: defaultdict(_Awaited))
 
 
 def replay(facts: Facts) -> Replay:
-    """Execute the schedule: every command as soon as its engine, barrier and waits allow."""
+    """Execute the schedule anew, from its commands' order, prices and waits alone."""
     schedule = facts.schedule
-    result = Replay([None] * len(schedule.computes), [None] * len(schedule.transfers), [0])
-    for compute in schedule.computes:
-        _count(result, _compute_keys(compute))
-    for transfer in schedule.transfers:
-        _count(result, _transfer_keys(facts, transfer))
-    compute_costs, transfer_costs = compute_durations(facts), transfer_durations(facts)
-    compute_at = transfer_at = compute_free = transfer_free = 0
-    progress = True
-    while progress:
-        progress = _open_steps(facts, result)
-        while compute_at < len(schedule.computes):
-            compute = schedule.computes[compute_at]
-            start = _ready(result, compute.step, _compute_waits(facts, compute), compute_free)
-            if start is None:
-                break
-            compute_free = start + compute_costs[compute_at]
-            result.computes[compute_at] = start, compute_free
-            _done(result, _compute_keys(compute), compute_free)
-            compute_at, progress = compute_at + 1, True
-        while transfer_at < len(schedule.transfers):
-            transfer = schedule.transfers[transfer_at]
-            start = _ready(result, transfer.step, _transfer_waits(facts, transfer), transfer_free)
-            if start is None:
-                break
-            transfer_free = start + transfer_costs[transfer_at]
-            result.transfers[transfer_at] = start, transfer_free
-            _done(result, _transfer_keys(facts, transfer), transfer_free)
-            transfer_at, progress = transfer_at + 1, True
-    return result
+    computes = [
+        _Task(command.step, cycles, _compute_waits(facts, command), _compute_keys(command))
+        for command, cycles in zip(schedule.computes, compute_durations(facts), strict=True)
+    ]
+    transfers = [
+        _Task(command.step, cycles, _transfer_waits(facts, command), _transfer_keys(facts, command))
+        for command, cycles in zip(schedule.transfers, transfer_durations(facts), strict=True)
+    ]
+    machine = _Machine((computes, transfers), len(schedule.steps))
+    machine.execute()
+    return Replay(machine.runs[0], machine.runs[1], machine.step_starts)
+
+
+def _join(a: Clock, b: Clock) -> Clock:
+    return max(a[0], b[0]), max(a[1], b[1])
+
+
+def _end_of(step: int) -> Key:
+    return "end", step, None
 
 
 def _compute_keys(compute: Compute) -> tuple[Key, ...]:
     return (
         ("computes", compute.step, compute.tile),
         (f"writers of {compute.output}", compute.step, None),
-        ("end", compute.step, None),
+        _end_of(compute.step),
     )
 
 
 def _transfer_keys(facts: Facts, transfer: Transfer) -> tuple[Key, ...]:
     if is_prefetch(transfer):
-        return (("end", transfer.need_step - 1, None),)
-    end: Key = ("end", transfer.step, None)
+        return (_end_of(transfer.need_step - 1),)
+    end = _end_of(transfer.step)
     if transfer.kind == "load":
         return (("loads", transfer.step, transfer.tile), end)
     if facts.schedule.buffers[transfer.buffer].kind in ROLLING_OUTPUTS:
@@ -115,61 +200,24 @@ def _transfer_waits(facts: Facts, transfer: Transfer) -> tuple[Key, ...]:
     return (("computes", step, tile - facts.schedule.steps[step].depth),)
 
 
-def _count(result: Replay, keys: tuple[Key, ...]) -> None:
-    for key in keys:
-        result._awaited[key].outstanding += 1
-
-
-def _done(result: Replay, keys: tuple[Key, ...], end_cycle: int) -> None:
-    for key in keys:
-        awaited = result._awaited[key]
-        awaited.outstanding -= 1
-        awaited.end_cycle = max(awaited.end_cycle, end_cycle)
-
-
-def _ready(result: Replay, step: int, waits: tuple[Key, ...], free: int) -> int | None:
-    """Cycle at which a command of `step` starts; None while it must wait for an unknown one."""
-    if step >= len(result.step_starts):
-        return None
-    start = max(free, result.step_starts[step])
-    for key in waits:
-        awaited = result._awaited.get(key)
-        if awaited is None:
-            continue
-        if awaited.outstanding:
-            return None
-        start = max(start, awaited.end_cycle)
-    return start
-
-
-def _open_steps(facts: Facts, result: Replay) -> bool:
-    """Start every step whose predecessor has ended; one entry more than steps is the end."""
-    opened = False
-    while len(result.step_starts) <= len(facts.schedule.steps):
-        last = len(result.step_starts) - 1
-        awaited = result._awaited[("end", last, None)]
-        if awaited.outstanding:
-            break
-        result.step_starts.append(max(result.step_starts[last], awaited.end_cycle))
-        opened = True
-    return opened
-
-
 def start_cycles(facts: Facts) -> Iterator[str]:
     """Every command and step starts and ends at exactly the cycle that the machine gives."""
-    result, schedule = replay(facts), facts.schedule
+    machine, schedule = replay(facts), facts.schedule
     for index, compute in enumerate(schedule.computes):
         found = compute.start_cycle, compute.end_cycle
-        yield from _differs(compute_label(facts, index), found, result.computes[index])
+        yield from _differs(compute_label(facts, index), found, _span(machine.computes, index))
     for index, transfer in enumerate(schedule.transfers):
         found = transfer.start_cycle, transfer.end_cycle
-        yield from _differs(transfer_label(facts, index), found, result.transfers[index])
+        yield from _differs(transfer_label(facts, index), found, _span(machine.transfers, index))
     for index, step in enumerate(schedule.steps):
         expected = None
-        if index + 1 < len(result.step_starts):
-            expected = result.step_starts[index], result.step_starts[index + 1]
-        found = step.start_cycle, step.end_cycle
-        yield from _differs(f"step {index}", found, expected)
+        if index + 1 < len(machine.step_starts):
+            expected = machine.step_starts[index], machine.step_starts[index + 1]
+        yield from _differs(f"step {index}", (step.start_cycle, step.end_cycle), expected)
+
+
+def _span(runs: list[Run], index: int) -> tuple[int, int] | None:
+    return (runs[index].start_cycle, runs[index].end_cycle) if index < len(runs) else None
 
 
 def _differs(label: str, found: tuple[int, int], expected: tuple[int, int] | None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from spm_opt.errors import GraphError, InputError
+from spm_opt.formats.network_json import network_from_dict, network_to_dict
 from spm_opt.formats.onnx_reader import read_onnx
 from spm_opt.graph.network import Network
 from spm_opt.graph.ops import (
@@ -68,6 +70,7 @@ def test_file_is_read_as_the_network_that_it_is(row: tuple[Any, ...]) -> None:
     assert sorted({layer.op.kind for layer in network.layers}) == kinds.split()
     assert network.warnings == ()
     assert {tensor.dtype for tensor in network.tensors.values()} <= {"float32", "int64"}
+    assert network_from_dict(json.loads(json.dumps(network_to_dict(network)))) == network
     # constants keep the names of their initialisers
     model = onnx.load(path, load_external_data=False)
     stored = {tensor.name for tensor in model.graph.initializer}

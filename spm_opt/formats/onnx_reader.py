@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from spm_opt.errors import GraphError
 from spm_opt.graph.network import Network
 
 
@@ -45,4 +46,8 @@ def read_onnx(
 
     file = str(path)
     model = load_model(file)
-    return normalize(network_of(model, file, batch, dims or {}))
+    network = network_of(model, file, batch, dims or {})
+    try:
+        return normalize(network)
+    except GraphError as error:
+        raise error.in_file(file) from None

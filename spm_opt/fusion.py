@@ -21,7 +21,7 @@ from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.graph.network import Layer
-from spm_opt.parts import Part, channel_weight_bytes
+from spm_opt.parts import Part, channel_weight_bytes, part_channels
 from spm_opt.pipeline import pipeline_spans
 from spm_opt.problem import Candidate
 from spm_opt.site import Site
@@ -159,12 +159,13 @@ def _grow(site: Site, end: int, height: int, halo: str) -> Iterator[tuple[Chain,
 def chain_cycles(site: Site, chain: Chain) -> Ints:
     """Compute cycles of each tile of a chain."""
     return sum(
-        (_layer_cycles(site, chain, i) for i in range(len(chain.layers))),
+        (layer_tile_cycles(site, chain, i) for i in range(len(chain.layers))),
         np.zeros_like(chain.computed[0].begin),
     )
 
 
-def _layer_cycles(site: Site, chain: Chain, i: int) -> Ints:
+def layer_tile_cycles(site: Site, chain: Chain, i: int) -> Ints:
+    """Compute cycles of each tile of the i-th layer of a chain."""
     layer = site.network.layers[chain.layers[i]]
     dtype = site.network.tensors[layer.output].dtype
     reads = read_bytes(site.network, layer, chain.read[i], layer.weight_bytes)
@@ -177,6 +178,18 @@ def part_cycles(site: Site, layer: Layer, part: Part, chain: Chain) -> Ints:
     dtype = site.network.tensors[layer.output].dtype
     reads = read_bytes(site.network, layer, chain.read[0], part.weight_bytes)
     return tile_cycles(layer, dtype, site.hardware, chain.computed[0].count, reads, channels)
+
+
+def recipe_chain(site: Site, recipe: Recipe) -> Chain:
+    """The chain that a recipe stands for."""
+    first, end = recipe.positions
+    layer = site.layer_at(end - 1)
+    height = recipe.height if recipe.axis == "rows" else layer.rows
+    chain = start_chain(site.network, site.order[end - 1], stripes(layer.rows, height))
+    for position in range(end - 2, first - 1, -1):
+        complete = site.last_reader[site.layer_at(position).output] > end - 1
+        chain = grow_chain(site.network, chain, site.order[position], recipe.halo, complete)
+    return chain
 
 
 # --------------------------------------------------------------------------- borders
@@ -340,11 +353,6 @@ def slice_options(site: Site, position: int, index: int, height: int) -> Iterato
         yield from _fitting(site, body, groups)
 
 
-def part_channels(part: Part) -> int | None:
-    """Output channels of a slice; None for a whole layer."""
-    return None if part.channels is None else part.channels[1] - part.channels[0]
-
-
 def _slice_output(
     site: Site, position: int, part: Part, rows: Ints, held: int, channels: int | None
 ) -> list[Choice]:
@@ -429,7 +437,7 @@ def _fitting(site: Site, body: Body, groups: list[list[Choice]]) -> Iterator[Opt
 # --------------------------------------------------------------------------- candidates
 
 
-def all_options(site: Site, halos: tuple[str, ...] = ("retain", "recompute")) -> Iterator[Option]:
+def all_options(site: Site, halos: tuple[str, ...] = ("retain",)) -> Iterator[Option]:
     """Every option of the plan space that fits the scratchpad."""
     for position in range(len(site.order)):
         layer = site.layer_at(position)
@@ -472,7 +480,7 @@ def time_options(options: Iterable[Option]) -> list[tuple[Option, int, int]]:
 
 
 def make_candidates(
-    site: Site, halos: tuple[str, ...] = ("retain", "recompute"), prune: bool = True
+    site: Site, halos: tuple[str, ...] = ("retain",), prune: bool = True
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 

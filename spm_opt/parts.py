@@ -78,6 +78,11 @@ def channel_weight_bytes(layer: Layer, channels: int) -> int:
     return layer.weight_bytes * channels // total
 
 
+def part_channels(part: Part) -> int | None:
+    """Output channels of a slice; None for a whole layer."""
+    return None if part.channels is None else part.channels[1] - part.channels[0]
+
+
 def source_order(network: Network) -> tuple[int, ...]:
     """The order of the model file, where it is topological."""
     return topological(network)
@@ -147,15 +152,3 @@ def has_unique_order(network: Network) -> bool:
     """Whether the DAG admits one topological order only."""
     order = topological(network)
     return all(network.graph.has_edge(a, b) for a, b in zip(order, order[1:], strict=False))
-
-
-__all__ = [
-    "MAX_SLICES",
-    "ORDERS",
-    "SLICE_BYTES",
-    "Part",
-    "channel_weight_bytes",
-    "cut",
-    "distinct_orders",
-    "has_unique_order",
-]

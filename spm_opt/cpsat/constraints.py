@@ -12,7 +12,7 @@ from typing import Final
 from ortools.sat.python import cp_model
 
 from spm_opt.cpsat.variables import Expr, Variables
-from spm_opt.problem import Problem, covering, led
+from spm_opt.problem import Candidate, Problem, covering, led
 
 Rule = Callable[[cp_model.CpModel, Problem, Variables], None]
 
@@ -39,7 +39,7 @@ def pinned_maps_stay(model: cp_model.CpModel, problem: Problem, var: Variables) 
 
 def groups_find_their_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """A group that reads a map in SPM, or adds its slice to one, runs while the map is there."""
-    for v, members in enumerate(led(problem)):
+    for v, members in enumerate(covering(problem)):
         users: dict[int, list[int]] = {}
         for k in members:
             candidate = problem.candidates[k]
@@ -47,7 +47,8 @@ def groups_find_their_maps(model: cp_model.CpModel, problem: Problem, var: Varia
             for t in (*candidate.reads, *added):
                 users.setdefault(t, []).append(k)
         for t, group in users.items():
-            model.add(_sum(var, group) <= var.pin[t, v])
+            if (t, v) in var.pin:
+                model.add(_sum(var, group) <= var.pin[t, v])
 
 
 def streams_read_stored_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
@@ -94,29 +95,40 @@ def constants_stay(model: cp_model.CpModel, problem: Problem, var: Variables) ->
             model.add_implication(held, var.held[c, v + 1])
 
 
+def claims_open_steps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Space is claimed only where a step begins."""
+    for (c, v), held in var.held.items():
+        if (c, v - 1) in var.held:
+            model.add(held <= var.held[c, v - 1] + var.lead[v])
+
+
 def constants_are_loaded(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """Constants are streamed, or loaded at the front of their own step, or prefetched whole."""
-    loads = _by_part(var)
     for c, own in var.own.items():
-        cycles = problem.weights[c].cycles
-        total = cp_model.LinearExpr.sum([var.load[c, v] for v in loads.get(c, [])])
-        if c in loads:
-            model.add(total == cycles * (1 - own - var.streamed[c]))
-        else:
+        total = var.ready.get((c, c), 0)
+        if isinstance(total, int):
             model.add(own + var.streamed[c] == 1)
+        else:
+            model.add(total == problem.weights[c].cycles * (1 - own - var.streamed[c]))
+
+
+def loads_take_time(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """What was loaded stays loaded."""
+    for c, v in var.ready:
+        model.add(var.spent(c, v - 1) >= 0)
 
 
 def loads_follow_claims(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """Constants are prefetched only while their space is claimed."""
-    for (c, v), load in var.load.items():
-        model.add(load <= problem.weights[c].cycles * var.held[c, v])
+    """Constants that are prefetched, were they only in part, hold their space."""
+    for (c, v), ready in var.ready.items():
+        model.add(ready <= problem.weights[c].cycles * var.held[c, v - 1])
 
 
 def loads_precede_use(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """Constants are prefetched only in steps that exist and precede their own."""
-    for (c, v), load in var.load.items():
-        room = var.lead[v] - var.covered.get((c, v), 0)
-        model.add(load <= problem.weights[c].cycles * room)
+    for c, v in var.ready:
+        room = var.lead[v - 1] - var.covered.get((c, v - 1), 0)
+        model.add(var.spent(c, v - 1) <= problem.weights[c].cycles * room)
 
 
 def claims_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
@@ -126,7 +138,7 @@ def claims_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables)
     for n, later in enumerate(weighted):
         for earlier in reversed(weighted[:n]):
             for v in range(earlier + 1):
-                if (later, v) in var.held and (later, v) in var.load:
+                if (later, v + 1) in var.ready:
                     ahead = var.held.get((earlier, v), 0)
                     model.add(var.held[later, v] <= ahead + var.streamed[earlier])
             if earlier not in streamable:
@@ -137,10 +149,7 @@ def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Va
     """No prefetch is under way when a step begins that has transfers of its own."""
     busy = _busy_leads(problem, var)
     for (c, v), loaded in var.loaded.items():
-        cycles = problem.weights[c].cycles
-        before = cp_model.LinearExpr.sum(
-            [load for (c2, u), load in var.load.items() if c2 == c and u < v]
-        )
+        cycles, before = problem.weights[c].cycles, var.ready[c, v]
         model.add(before >= cycles * loaded)
         for own in busy[v]:
             model.add(before <= cycles * (loaded + 1 - own))
@@ -148,9 +157,9 @@ def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Va
 
 def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """A step lasts until its streams, and the prefetches it carries after them, have ended."""
-    carried: dict[int, list[cp_model.IntVar]] = {}
-    for (_, v), load in var.load.items():
-        carried.setdefault(v, []).append(load)
+    carried: dict[int, list[Expr]] = {}
+    for c, v in var.ready:
+        carried.setdefault(v - 1, []).append(var.spent(c, v - 1))
     for v, members in enumerate(led(problem)):
         if v in carried:
             slack = cp_model.LinearExpr.weighted_sum(
@@ -161,30 +170,38 @@ def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Var
 
 
 def capacity_holds(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """At every step, working set, kept maps and constants fit the scratchpad."""
-    members = led(problem)
-    terms: list[list[Expr]] = [
-        [problem.candidates[k].work_bytes * var.use[k] for k in members[v]]
-        for v in range(problem.parts)
-    ]
+    """At every part, working set, maps and constants of the step that runs it fit together.
+
+    Stated for every part and not only for those that lead: the same solutions, but a relaxation
+    cannot thin out working sets by letting groups overlap.
+    """
+    terms: list[list[Expr]] = [[] for _ in range(problem.parts)]
+    for v, members in enumerate(covering(problem)):
+        terms[v] = [_space(problem, problem.candidates[k], v) * var.use[k] for k in members]
     for (t, v), pinned in var.pin.items():
         terms[v].append(problem.maps[t].size_bytes * pinned)
     for (c, v), held in var.held.items():
         terms[v].append(problem.weights[c].size_bytes * held)
     for expressions in terms:
-        if expressions:
-            model.add(cp_model.LinearExpr.sum(expressions) <= problem.capacity_bytes)
+        model.add(cp_model.LinearExpr.sum(expressions) <= problem.capacity_bytes)
+
+
+def _space(problem: Problem, candidate: Candidate, v: int) -> int:
+    """Bytes of a group's step that no map or constant variable at part v counts."""
+    maps, total = problem.maps, candidate.work_bytes
+    total += sum(maps[t].size_bytes for t in candidate.reads if maps[t].last_use < v)
+    total -= sum(
+        maps[t].size_bytes
+        for t in candidate.keeps
+        if candidate.first <= maps[t].birth < v <= maps[t].last_use
+    )
+    if not candidate.streams_weights:
+        total += sum(problem.weights[c].size_bytes for c in range(candidate.first, v))
+    return total
 
 
 def _sum(var: Variables, members: list[int]) -> Expr:
     return cp_model.LinearExpr.sum([var.use[k] for k in members])
-
-
-def _by_part(var: Variables) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for c, v in var.load:
-        found.setdefault(c, []).append(v)
-    return found
 
 
 def _busy_leads(problem: Problem, var: Variables) -> list[list[Expr]]:
@@ -208,7 +225,9 @@ RULES: Final[tuple[Rule, ...]] = (
     slices_share_one_choice,
     constants_are_held,
     constants_stay,
+    claims_open_steps,
     constants_are_loaded,
+    loads_take_time,
     loads_follow_claims,
     loads_precede_use,
     claims_keep_order,

@@ -61,10 +61,8 @@ def decision_of(problem: Problem, values: Values) -> Decision:
         candidate = problem.candidates[k]
         leader |= dict.fromkeys(range(candidate.first, candidate.end), candidate.first)
     resident, reloads = _residencies(problem, values, chosen)
-    return Decision(
-        tuple(chosen), tuple(resident), tuple(reloads),
-        tuple(_weight_start(problem, values, chosen, leader, c) for c in range(problem.parts)),
-    )  # fmt: skip
+    starts = _weight_starts(problem, values, chosen, leader)
+    return Decision(tuple(chosen), tuple(resident), tuple(reloads), tuple(starts))
 
 
 def _residencies(
@@ -104,14 +102,25 @@ def _loaded_at(values: Values, t: int, last: int, v: int) -> int | None:
     return next((u for u in range(last + 1, v + 1) if values.get(("reload", t, u), 0)), None)
 
 
-def _weight_start(
-    problem: Problem, values: Values, chosen: list[int], leader: dict[int, int], c: int
-) -> int:
-    if not problem.weights[c].size_bytes:
-        return -1
-    own = leader[c]
-    used = next(k for k in chosen if problem.candidates[k].first == own)
-    if problem.candidates[used].streams_weights:
-        return -1
-    starts = (v for v in range(own) if values.get(("load", c, v), 0))
-    return next(starts, own)
+def _weight_starts(
+    problem: Problem, values: Values, chosen: list[int], leader: dict[int, int]
+) -> list[int]:
+    """Steps in which loads of constants start, in order of use.
+
+    The values may begin a later part's load before an earlier one's, whose space is then claimed
+    too; in order of use both arrive in time.
+    """
+    streamed = {
+        problem.candidates[k].first for k in chosen if problem.candidates[k].streams_weights
+    }
+    starts = [-1] * problem.parts
+    first_later = problem.parts
+    for c in reversed(range(problem.parts)):
+        if problem.weights[c].size_bytes and c not in streamed:
+            own = leader[c]
+            moved = (v for v in range(own) if values.get(("ready", c, v + 1), 0))
+            starts[c] = min(next(moved, own), own)
+            if starts[c] < own:
+                starts[c] = min(starts[c], first_later)
+                first_later = starts[c]
+    return starts

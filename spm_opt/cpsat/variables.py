@@ -43,8 +43,9 @@ class Variables:
         ``held[c, v]``: the constants of c occupy SPM at step v.
     covered : dict
         ``covered[c, v]``: the group led by v reads resident constants of c (a sum of `use`).
-    load : dict
-        ``load[c, v]``: cycles of step v that the DMA engine spends on prefetching c.
+    ready : dict
+        ``ready[c, v]``: cycles that the DMA engine has spent on prefetching c before step v,
+        for every v at which some may have been spent.
     loaded : dict
         ``loaded[c, v]``: c is complete before step v.
     stall : list
@@ -61,16 +62,20 @@ class Variables:
     streamed: list[Expr]
     held: dict[tuple[int, int], cp_model.IntVar]
     covered: dict[tuple[int, int], Expr]
-    load: dict[tuple[int, int], cp_model.IntVar]
+    ready: dict[tuple[int, int], cp_model.IntVar]
     loaded: dict[tuple[int, int], cp_model.IntVar]
     stall: list[cp_model.IntVar]
+
+    def spent(self, c: int, v: int) -> Expr:
+        """Cycles of step v that the DMA engine spends on prefetching c."""
+        return self.ready[c, v + 1] - self.ready.get((c, v), 0)
 
     def named(self, problem: Problem) -> dict[tuple[Any, ...], cp_model.IntVar]:
         """Every variable under a name that means the same in a problem with other candidates."""
         names: dict[tuple[Any, ...], cp_model.IntVar] = {
             ("use", problem.candidates[k].recipe): var for k, var in enumerate(self.use)
         }
-        for kind in ("pin", "reload", "held", "load", "loaded"):
+        for kind in ("pin", "reload", "held", "ready", "loaded"):
             names |= {(kind, *key): var for key, var in getattr(self, kind).items()}
         names |= {("own", c): var for c, var in self.own.items()}
         return names | {("stall", v): var for v, var in enumerate(self.stall)}
@@ -102,16 +107,15 @@ def make_variables(model: cp_model.CpModel, problem: Problem) -> Variables:
             for v in _held_range(problem, c, spans[c], covers)
         },
         covered=_covered(problem, use, covers, weighted),
-        load={
-            (c, v): model.new_int_var(0, problem.weights[c].cycles, f"load[{c},{v}]")
+        ready={
+            (c, v + 1): model.new_int_var(0, problem.weights[c].cycles, f"ready[{c},{v + 1}]")
             for c, span in early.items()
             for v in span
         },
         loaded={
-            (c, v): model.new_bool_var(f"loaded[{c},{v}]")
+            (c, v + 1): model.new_bool_var(f"loaded[{c},{v + 1}]")
             for c, span in early.items()
-            for v in span
-            if v > span.start
+            for v in span[:-1]
         },
         stall=[
             model.new_int_var(0, _horizon(problem), f"stall[{v}]") for v in range(problem.parts)

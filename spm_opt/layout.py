@@ -1,0 +1,360 @@
+"""A decision spelled out: the buffers, transfers and tiles of every step, without addresses.
+
+Everything that a plan touches becomes a record here, with its residency in steps and its rows or
+channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_opt.allocate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.decision import Decision
+from spm_opt.fusion import (
+    Recipe,
+    channel_runs,
+    channel_tiles,
+    layer_tile_cycles,
+    part_cycles,
+    recipe_chain,
+    stored_rows,
+    streamed_rows,
+)
+from spm_opt.parts import Part, channel_weight_bytes, part_channels
+from spm_opt.problem import Candidate, Problem
+from spm_opt.schedule import Buffer, Compute, Step, Transfer
+from spm_opt.site import Site
+from spm_opt.tiling import Chain, Rows
+
+__all__ = ["Layout", "Program", "lay_out"]
+
+Channels = tuple[int, int] | None
+
+
+@dataclass(slots=True)
+class Program:
+    """Commands of one step, in the order of their engines, without cycles.
+
+    Attributes
+    ----------
+    step : Step
+    front : list of Transfer
+        Whole tensors that the step itself waits for.
+    loads, stores : list of list of Transfer
+        Stream transfers, one list a tile.
+    computes : list of list of Compute
+        One list a tile; ``start_cycle`` 0 and ``end_cycle`` the duration.
+    after : list of Transfer
+        Prefetches for later steps that start here.
+    rolling : set of int
+        Output buffers that a later tile fills again.
+    """
+
+    step: Step
+    front: list[Transfer] = field(default_factory=list)
+    loads: list[list[Transfer]] = field(default_factory=list)
+    stores: list[list[Transfer]] = field(default_factory=list)
+    computes: list[list[Compute]] = field(default_factory=list)
+    after: list[Transfer] = field(default_factory=list)
+    rolling: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Layout:
+    """All steps' programs and the buffers they use (offsets 0)."""
+
+    buffers: list[Buffer]
+    programs: list[Program]
+    dram_addresses: dict[str, int]
+
+
+def lay_out(
+    site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
+) -> Layout:
+    """Spell `decision` out."""
+    return _Writer(site, problem, recipes, decision).write()
+
+
+class _Writer:
+    """Writes one layout; holds the tables that its methods share."""
+
+    def __init__(
+        self, site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
+    ) -> None:
+        self.site, self.problem, self.recipes, self.decision = site, problem, recipes, decision
+        self.chosen = [problem.candidates[k] for k in decision.candidates]
+        self.step_of = {c.first: s for s, c in enumerate(self.chosen)}
+        self.own_step = {p: s for s, c in enumerate(self.chosen) for p in range(c.first, c.end)}
+        self.buffers: list[Buffer] = []
+        #: whole maps: (map, step) to buffer
+        self.maps: dict[tuple[int, int], int] = {}
+        self.weights: dict[int, int] = {}
+        self.addresses = _dram_addresses(site, self.chosen)
+
+    def write(self) -> Layout:
+        for t, first, end in self.decision.resident:
+            self._whole_map(t, self.step_of[first], self.step_of[end - 1] + 1)
+        for part, leader in enumerate(self.decision.weight_starts):
+            if leader >= 0:
+                self._whole_weights(part, self.step_of[leader], self.own_step[part] + 1)
+        programs = [self._program(s, c) for s, c in enumerate(self.chosen)]
+        self._whole_loads(programs)
+        return Layout(self.buffers, programs, self.addresses)
+
+    # ---------------------------------------------------------------- whole tensors
+
+    def _add(
+        self, kind: str, tensor: str, count: int, unit: int, first: int, end: int,
+        channels: Channels = None,
+    ) -> int:  # fmt: skip
+        suffix = "" if channels is None else f"[{channels[0]}:{channels[1]}]"
+        name = f"{kind}:{tensor}{suffix}@{first}"
+        size = self.site.aligned(count * unit)
+        self.buffers.append(Buffer(name, kind, tensor, 0, size, count, unit, first, end, channels))
+        return len(self.buffers) - 1
+
+    def _whole_map(self, t: int, first: int, end: int) -> None:
+        tensor = self.site.network.tensors[self.site.map_names[t]]
+        index = self._add("map", tensor.name, tensor.rows, tensor.row_bytes, first, end)
+        self.maps.update({(t, step): index for step in range(first, end)})
+
+    def _whole_weights(self, part: int, first: int, end: int) -> None:
+        cut = self.site.parts[part]
+        layer = self.site.network.layers[cut.layer]
+        self.weights[part] = self._add(
+            "weights", layer.name, 1, cut.weight_bytes, first, end, cut.channels
+        )
+
+    def _whole_loads(self, programs: list[Program]) -> None:
+        for part, leader in enumerate(self.decision.weight_starts):
+            if leader >= 0:
+                program = programs[self.step_of[leader]]
+                own = self.own_step[part]
+                transfer = self._weight_load(part, self.step_of[leader], own)
+                (program.front if transfer.step == own else program.after).append(transfer)
+        for t, leader in self.decision.reloads:
+            step = self.step_of[leader]
+            tensor = self.site.network.tensors[self.site.map_names[t]]
+            programs[step].front.append(
+                self._map_transfer(
+                    "load", t, self.maps[t, step], step, None, (0, tensor.rows), None
+                )
+            )
+
+    def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
+        cut = self.site.parts[part]
+        return self._weight_transfer(
+            cut.layer, self.weights[part], step, need_step, None, cut.channels, cut.weight_bytes
+        )
+
+    def _weight_transfer(
+        self, index: int, buffer: int, step: int, need_step: int, tile: int | None,
+        channels: Channels, size: int,
+    ) -> Transfer:  # fmt: skip
+        layer = self.site.network.layers[index]
+        begin = 0 if channels is None else channel_weight_bytes(layer, channels[0])
+        moved = moved_bytes(self.site.hardware.dram, size)
+        return Transfer(
+            "load", "weights", layer.name, buffer, step, need_step, tile, (0, 0), channels,
+            self.addresses["weights:" + layer.name] + begin, size, 1, moved, 0,
+            transfer_cycles(self.site.hardware.dram, moved),
+        )  # fmt: skip
+
+    def _map_transfer(
+        self, kind: str, t: int, buffer: int, step: int, tile: int | None, rows: tuple[int, int],
+        channels: Channels,
+    ) -> Transfer:  # fmt: skip
+        tensor = self.site.network.tensors[self.site.map_names[t]]
+        count, offset = rows[1] - rows[0], rows[0] * tensor.row_bytes
+        run_bytes, runs = count * tensor.row_bytes, 1
+        if channels is not None:
+            lead, run_bytes = channel_runs(self.site, tensor.name, channels[1] - channels[0])
+            offset += run_bytes // (channels[1] - channels[0]) * channels[0]
+            runs = lead * count
+        moved = moved_bytes(self.site.hardware.dram, run_bytes, runs)
+        return Transfer(
+            kind, "map", tensor.name, buffer, step, step, tile, rows, channels,
+            self.addresses[tensor.name] + offset, run_bytes, runs, moved, 0,
+            transfer_cycles(self.site.hardware.dram, moved),
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------- steps
+
+    def _program(self, step: int, candidate: Candidate) -> Program:
+        recipe = self.recipes[candidate.recipe]
+        if recipe.axis == "channels":
+            return self._channel_program(step, candidate, recipe)
+        return self._row_program(step, candidate, recipe)
+
+    def _step(self, recipe: Recipe, tiles: int) -> Step:
+        names = tuple(self.site.layer_at(p).name for p in range(*recipe.positions))
+        channels = None if recipe.part is None else recipe.part.channels
+        return Step(names, channels, recipe.axis, tiles, recipe.depth, recipe.halo, 0, 0)
+
+    def _row_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
+        chain = recipe_chain(self.site, recipe)
+        tiles = len(chain.computed[0].begin)
+        program = Program(self._step(recipe, tiles))
+        program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
+        inputs = self._inputs(step, candidate, recipe, chain, program)
+        outputs = self._outputs(step, candidate, recipe, chain, program)
+        program.computes = [[] for _ in range(tiles)]
+        buffers = inputs | outputs
+        for i in reversed(range(len(chain.layers))):
+            cycles = self._cycles(recipe, chain, i)
+            for t in range(tiles):
+                begin, end = int(chain.computed[i].begin[t]), int(chain.computed[i].end[t])
+                if end > begin:
+                    program.computes[t].append(
+                        self._compute(step, t, chain.layers[i], (begin, end), recipe.part, buffers,
+                                      int(cycles[t]))
+                    )  # fmt: skip
+        return program
+
+    def _cycles(self, recipe: Recipe, chain: Chain, i: int) -> list[int]:
+        if recipe.part is None:
+            cycles: list[int] = layer_tile_cycles(self.site, chain, i).tolist()
+            return cycles
+        layer = self.site.network.layers[chain.layers[i]]
+        sliced: list[int] = part_cycles(self.site, layer, recipe.part, chain).tolist()
+        return sliced
+
+    def _compute(
+        self, step: int, tile: int, index: int, rows: tuple[int, int], part: Part | None,
+        buffers: dict[str, int], cycles: int,
+    ) -> Compute:  # fmt: skip
+        layer = self.site.network.layers[index]
+        parts = range(*self.site.spans[self.site.position[index]])
+        if part is not None:
+            parts = range(self.chosen[step].first, self.chosen[step].end)
+        return Compute(
+            layer.name, step, tile, rows, None if part is None else part.channels,
+            tuple(buffers[operand.tensor] for operand in layer.inputs),
+            tuple(self.weights[p] for p in parts if p in self.weights),
+            buffers[layer.output], 0, cycles,
+        )  # fmt: skip
+
+    def _inputs(
+        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program
+    ) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, need in chain.needs.items():
+            t = self.site.map_index[name]
+            if t in candidate.reads:
+                found[name] = self.maps[t, step]
+                continue
+            tensor = self.site.network.tensors[name]
+            loads, held = streamed_rows(need, tensor.rows, recipe.depth)
+            found[name] = self._add("input", name, held, tensor.row_bytes, step, step + 1)
+            for tile, rows in _spans(loads):
+                program.loads[tile].append(
+                    self._map_transfer("load", t, found[name], step, tile, rows, None)
+                )
+        return found
+
+    def _outputs(
+        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program
+    ) -> dict[str, int]:
+        """Buffers of the layers' outputs; stores out of rolling buffers before the others."""
+        found: dict[str, int] = {}
+        rolling: list[tuple[int, int]] = []
+        written: list[tuple[int, int]] = []
+        for i, index in enumerate(chain.layers):
+            name = self.site.network.layers[index].output
+            t = self.site.map_index[name]
+            if t in candidate.keeps:
+                found[name] = self.maps[t, step]
+                written += [(t, i)] if t in candidate.stores else []
+            elif t in candidate.stores:
+                found[name] = self._output_buffer(step, recipe, chain, i)
+                rolling.append((t, i))
+            else:
+                row_bytes = self.site.network.tensors[name].row_bytes
+                found[name] = self._add("stripe", name, chain.held[i], row_bytes, step, step + 1)
+        channels = None if recipe.part is None else recipe.part.channels
+        program.rolling = {found[self.site.map_names[t]] for t, _ in rolling}
+        for t, i in rolling + written:
+            buffer = found[self.site.map_names[t]]
+            for tile, rows in _spans(stored_rows(chain, i, recipe.depth)[0]):
+                program.stores[tile].append(
+                    self._map_transfer("store", t, buffer, step, tile, rows, channels)
+                )
+        return found
+
+    def _output_buffer(self, step: int, recipe: Recipe, chain: Chain, i: int) -> int:
+        name = self.site.network.layers[chain.layers[i]].output
+        _, held = stored_rows(chain, i, recipe.depth)
+        if recipe.part is None:
+            row_bytes = self.site.network.tensors[name].row_bytes
+            return self._add("output", name, held, row_bytes, step, step + 1)
+        lead, run_bytes = channel_runs(self.site, name, part_channels(recipe.part))
+        return self._add(
+            "output", name, held, lead * run_bytes, step, step + 1, recipe.part.channels
+        )
+
+    def _channel_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
+        site, part = self.site, self.site.parts[candidate.first]
+        layer, index = site.layer_at(recipe.positions[0]), part.layer
+        tiles = channel_tiles(layer, part, recipe.height)
+        program = Program(self._step(recipe, len(tiles)))
+        program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
+        unit = max(channel_weight_bytes(layer, e - b) for b, e in tiles)
+        stream = self._add(
+            "weight_stream", layer.name, recipe.depth, unit, step, step + 1, part.channels
+        )
+        chain = recipe_chain(site, recipe)
+        buffers = self._inputs(step, candidate, Recipe(
+            recipe.positions, recipe.part, "rows", layer.rows, 1, recipe.halo
+        ), chain, program)  # fmt: skip
+        t = site.map_index[layer.output]
+        if t in candidate.keeps:
+            output = self.maps[t, step]
+        else:
+            lead, run = zip(
+                *(channel_runs(site, layer.output, e - b) for b, e in tiles), strict=True
+            )
+            size = layer.rows * max(a * b for a, b in zip(lead, run, strict=True))
+            output = self._add(
+                "channel_output", layer.output, recipe.depth, size, step, step + 1, part.channels
+            )
+            program.rolling = {output}
+        for tile, channels in enumerate(tiles):
+            size = channel_weight_bytes(layer, channels[1] - channels[0])
+            program.loads[tile].append(
+                self._weight_transfer(index, stream, step, step, tile, channels, size)
+            )
+            if t in candidate.stores:
+                program.stores[tile].append(
+                    self._map_transfer("store", t, output, step, tile, (0, layer.rows), channels)
+                )
+            cycles = part_cycles(site, layer, Part(index, channels, size), chain)
+            program.computes.append([Compute(
+                layer.name, step, tile, (0, layer.rows), channels,
+                tuple(buffers[operand.tensor] for operand in layer.inputs), (stream,), output,
+                0, int(cycles[0]),
+            )])  # fmt: skip
+        return program
+
+
+def _spans(rows: Rows) -> list[tuple[int, tuple[int, int]]]:
+    """Tiles with rows, and their rows."""
+    pairs = zip(rows.begin.tolist(), rows.end.tolist(), strict=True)
+    return [(tile, (begin, end)) for tile, (begin, end) in enumerate(pairs) if end > begin]
+
+
+def _dram_addresses(site: Site, chosen: list[Candidate]) -> dict[str, int]:
+    """Addresses, on bursts, of weights and of the maps that DRAM holds."""
+    stored = {site.map_names[t] for c in chosen for t in c.stores} | set(site.network.inputs)
+    burst = site.hardware.dram.burst_bytes
+    addresses: dict[str, int] = {}
+    free = 0
+    for index in site.order:
+        layer = site.network.layers[index]
+        if layer.weight_bytes:
+            addresses["weights:" + layer.name] = free
+            free += -(-layer.weight_bytes // burst) * burst
+    for name in site.map_names:
+        if name in stored:
+            addresses[name] = free
+            free += -(-site.network.tensors[name].size_bytes // burst) * burst
+    return addresses

@@ -413,7 +413,7 @@ def channel_options(site: Site, position: int, index: int, height: int) -> Itera
 def channel_heights(layer: Layer, part: Part, capacity_bytes: int) -> tuple[int, ...]:
     """Channel tile heights worth trying: weights of 1/64 to 1/2 of the scratchpad a tile."""
     axis = layer.op.channel_axis(layer.output_shape)
-    if axis is None or not layer.op.tileable or not layer.loops:
+    if axis is None or not layer.op.tileable or not (layer.loops and layer.weight_bytes):
         return ()
     step = layer.op.channel_step()
     begin, end = part.channels or (0, layer.output_shape[axis])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
-from spm_opt.hardware import ComputeArray, Hardware, Scratchpad
+from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad
 
 #: element types that take the rate of another where the hardware does not list them
 _SAME_RATE: Final[Mapping[str, str]] = {
@@ -82,9 +83,7 @@ def _work_cycles(
     loops = layer.loops
     if loops is None:
         return ceil_scaled(rows, layer.vector_ops * per_row / compute.vector_lanes)
-    # a slice of a grouped convolution takes whole groups
-    groups = max(1, loops.g * part // all_channels)
-    share = {"g": groups, "k": loops.g * loops.k * part // all_channels // groups}
+    share = _share(loops, layer.op.channel_loop, part, all_channels)
     if loops.oy == layer.rows:
         return _nest_cycles(loops, share, dtype, compute, rows)
     # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
@@ -92,11 +91,20 @@ def _work_cycles(
     return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
 
 
+def _share(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, int]:
+    """Extents of the dimensions that a slice of `part` channels shortens."""
+    if cut == "b":
+        return {"b": loops.b * part // all_channels, "g": loops.g, "k": loops.k}
+    # a slice of a grouped convolution takes whole groups
+    groups = max(1, loops.g * part // all_channels)
+    return {"b": loops.b, "g": groups, "k": loops.g * loops.k * part // all_channels // groups}
+
+
 def _nest_cycles(
     loops: Loops, share: Mapping[str, int], dtype: str, compute: ComputeArray, rows: Ints
 ) -> Ints:
     extents = {
-        "b": loops.b, "c": loops.c, "ox": loops.ox, "fy": loops.fy, "fx": loops.fx, **share,
+        "c": loops.c, "ox": loops.ox, "fy": loops.fy, "fx": loops.fx, **share,
     }  # fmt: skip
     best: Ints | None = None
     for unrolling in compute.unrollings:
@@ -135,16 +143,16 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
     loops, compute = layer.loops, hardware.compute
     if layer.cycles is not None or loops is None:
         return whole_cycles(layer, dtype, hardware)
-    best = min(_least_nest(loops, unrolling.factors) for unrolling in compute.unrollings)
+    cut = ("oy", "k", "g", layer.op.channel_loop)
+    best = min(_least_nest(loops, unrolling.factors, cut) for unrolling in compute.unrollings)
     work = best * cycles_per_mac(compute, dtype)
     return -(-work.numerator // work.denominator) + compute.tile_overhead_cycles
 
 
-def _least_nest(loops: Loops, factors: Mapping[str, int]) -> Fraction:
+def _least_nest(loops: Loops, factors: Mapping[str, int], cut: tuple[str, ...]) -> Fraction:
     cycles = Fraction(1)
-    for dimension in ("oy", "k", "g"):
+    for dimension in LOOP_DIMENSIONS:
+        passes = Fraction(getattr(loops, dimension), factors.get(dimension, 1))
         # e <= extent iterations of a tile take ceil(e / f) >= e / min(f, extent) passes
-        cycles *= max(Fraction(1), Fraction(getattr(loops, dimension), factors.get(dimension, 1)))
-    for dimension in ("b", "c", "ox", "fy", "fx"):
-        cycles *= -(-getattr(loops, dimension) // factors.get(dimension, 1))
+        cycles *= max(Fraction(1), passes) if dimension in cut else Fraction(ceil(passes))
     return cycles

@@ -223,6 +223,42 @@ class Network:
                 )
         return graph
 
+    @cached_property
+    def channel_axes(self) -> Mapping[str, int]:
+        """Axis of each tensor that channel slices cut: its producer's, or its first reader's.
+
+        Tensors that nobody cuts are absent.
+        """
+        found: dict[str, int] = {}
+        for layer in self.layers:
+            axis = layer.op.channel_axis(layer.output_shape)
+            if axis is not None:
+                found[layer.output] = axis
+        for layer in self.layers:
+            for i, operand in enumerate(layer.inputs):
+                axis = layer.op.input_channel_axis(i, layer.input_shapes, layer.output_shape)
+                if axis is not None and operand.shape == self.tensors[operand.tensor].shape:
+                    found.setdefault(operand.tensor, axis)
+        return found
+
+    @cached_property
+    def sliced_reads(self) -> Mapping[str, tuple[bool, ...]]:
+        """By layer, for each operand: whether a slice of the output reads its channels only.
+
+        The operand must be seen as it lies in memory, and all of a layer's operands that are one
+        tensor must agree.
+        """
+        return {layer.name: self._sliced_reads(layer) for layer in self.layers}
+
+    def _sliced_reads(self, layer: Layer) -> tuple[bool, ...]:
+        whole: set[str] = set()
+        for i, operand in enumerate(layer.inputs):
+            axis = layer.op.input_channel_axis(i, layer.input_shapes, layer.output_shape)
+            own = operand.shape == self.tensors[operand.tensor].shape
+            if axis is None or not own or axis != self.channel_axes.get(operand.tensor):
+                whole.add(operand.tensor)
+        return tuple(operand.tensor not in whole for operand in layer.inputs)
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""

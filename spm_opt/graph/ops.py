@@ -5,7 +5,8 @@ Each kind answers four questions, and everything else in spm_opt is generic:
 1. `Op.infer`: the output shape, from the input shapes;
 2. `Op.loops` / `Op.vector_ops`: the work of the whole output (both are linear in output rows);
 3. `Op.input_rows`: the rows of an input that a run of output rows needs;
-4. `Op.channel_axis`: the output axis that may be cut into slices with their own weights.
+4. `Op.channel_axis`: the output axis that may be cut into slices with their own weights, and
+   `Op.input_channel_axis`: whether such a slice needs its own channels of an input only.
 
 Nothing here knows bytes per second, scratchpads or weights' values. The *row axis* of a tensor is
 its last but one axis (height of an image in NCHW, tokens of a sequence, samples of a matrix).
@@ -26,6 +27,14 @@ Shape: TypeAlias = tuple[int, ...]
 def row_axis(shape: Shape) -> int | None:
     """Axis of `shape` that is cut into stripes; None for vectors and scalars."""
     return len(shape) - 2 if len(shape) >= 2 else None
+
+
+def plain_channel_axis(shape: Shape) -> int | None:
+    """Axis of `shape` that element-wise operators cut into channels, as convolutions do.
+
+    Axis 1 of images, the last axis of sequences, matrices and vectors; never the row axis.
+    """
+    return (1 if len(shape) >= 4 else len(shape) - 1) if shape else None
 
 
 def row_count(shape: Shape) -> int:
@@ -99,6 +108,8 @@ class Op:
     is_view: ClassVar[bool] = False
     #: may be cut into row stripes and share a group with other layers
     tileable: ClassVar[bool] = True
+    #: dimension of `Loops` that a cut of the channel axis shortens, where no groups are cut
+    channel_loop: ClassVar[str] = "k"
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         """Output shape. Raises GraphError where the input shapes are impossible."""
@@ -123,6 +134,48 @@ class Op:
     def channel_step(self) -> int:
         """Slices of the channel axis are multiples of this many channels."""
         return 1
+
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        """Axis of input `index` that is cut together with the output's channel axis.
+
+        Output channels ``[b, e)`` then need indices ``[b, e)`` of that axis and nothing else of
+        the input (*channelwise*). None where they need all of it.
+        """
+        return None
+
+
+def _same_extent(shape: Shape, axis: int | None, output: Shape, out_axis: int | None) -> int | None:
+    """`axis` of an input, where it runs over the same channels as `out_axis` of the output."""
+    if axis is None or out_axis is None or axis < 0 or axis == row_axis(shape):
+        return None
+    return axis if shape[axis] == output[out_axis] > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Channelwise(Op):
+    """Common answers of operators that can treat every channel by itself.
+
+    A kind overrides `mixes` where it joins channels, or its constants are not cut with them.
+    """
+
+    def mixes(self, axis: int, output: Shape) -> bool:
+        """Whether outputs along `axis` depend on one another's inputs or share constants."""
+        return False
+
+    def channel_axis(self, output: Shape) -> int | None:
+        axis = plain_channel_axis(output)
+        return None if axis is None or self.mixes(axis, output) else axis
+
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        shape, axis = inputs[index], self.channel_axis(output)
+        if axis is None:
+            return None
+        # aligned at the last axis, as broadcasting does
+        return _same_extent(shape, axis + len(shape) - len(output), output, axis)
 
 
 def _one(op: Op, inputs: tuple[Shape, ...], rank: int = 0) -> Shape:
@@ -213,6 +266,13 @@ class Conv(Op):
     def channel_step(self) -> int:
         return self.out_channels // self.groups if self.groups > 1 else 1
 
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        # slices are whole groups, which begin at the same channel on both sides
+        same = self.groups > 1 and inputs[0][1] == self.out_channels
+        return self.channel_axis(output) if same else None
+
 
 @dataclass(frozen=True, slots=True)
 class ConvTranspose(Op):
@@ -272,7 +332,16 @@ class ConvTranspose(Op):
         )
 
     def channel_axis(self, output: Shape) -> int | None:
-        return 1 if len(output) >= 4 and self.groups == 1 else None
+        return 1 if len(output) >= 4 else None
+
+    def channel_step(self) -> int:
+        return self.out_channels // self.groups if self.groups > 1 else 1
+
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        same = self.groups > 1 and inputs[0][1] == self.out_channels
+        return self.channel_axis(output) if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +374,7 @@ class MatMul(Op):
     """Product of two activations, batched and broadcast over the leading axes."""
 
     kind: ClassVar[str] = "matmul"
+    channel_loop: ClassVar[str] = "b"
     transpose_b: bool = False
     activation: str | None = None
 
@@ -326,9 +396,19 @@ class MatMul(Op):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return same_row(inputs[0]) if index == 0 else WHOLE
 
+    def channel_axis(self, output: Shape) -> int | None:
+        # the innermost batch axis (heads of attention): products of their own
+        return len(output) - 3 if len(output) >= 3 else None
+
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        shape, axis = inputs[index], self.channel_axis(output)
+        return _same_extent(shape, len(shape) - 3, output, axis)
+
 
 @dataclass(frozen=True, slots=True)
-class Pool(Op):
+class Pool(Channelwise):
     """Max or average pooling with a window."""
 
     kind: ClassVar[str] = "pool"
@@ -356,9 +436,12 @@ class Pool(Op):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads)
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return axis != 1
+
 
 @dataclass(frozen=True, slots=True)
-class Reduce(Op):
+class Reduce(Channelwise):
     """Reduction over axes (mean, sum, max, min ...); global pooling is a mean over space."""
 
     kind: ClassVar[str] = "reduce"
@@ -379,16 +462,24 @@ class Reduce(Op):
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         shape = inputs[0]
+        axis = self._source_axis(row_axis(output), shape)
+        return WHOLE if axis is None else RowMap(axis)
+
+    def _source_axis(self, axis: int | None, shape: Shape) -> int | None:
+        """Axis of the input that an output axis runs over; None where it is reduced."""
         reduced = {axis % len(shape) for axis in self.axes}
         kept = [i for i in range(len(shape)) if self.keepdims or i not in reduced]
-        out_axis = row_axis(output)
-        if out_axis is None or kept[out_axis] in reduced:
-            return WHOLE
-        return RowMap(kept[out_axis])
+        return None if axis is None or kept[axis] in reduced else kept[axis]
+
+    def input_channel_axis(
+        self, index: int, inputs: tuple[Shape, ...], output: Shape
+    ) -> int | None:
+        axis = self.channel_axis(output)
+        return _same_extent(inputs[0], self._source_axis(axis, inputs[0]), output, axis)
 
 
 @dataclass(frozen=True, slots=True)
-class Unary(Op):
+class Unary(Channelwise):
     """Element-wise function of one input: relu, sigmoid, gelu ... (`mode`)."""
 
     kind: ClassVar[str] = "unary"
@@ -399,7 +490,7 @@ class Unary(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Binary(Op):
+class Binary(Channelwise):
     """Element-wise function of inputs with broadcasting: add, mul, sub, div, max ... (`mode`).
 
     Variadic (ONNX Sum, Where); one operand may be a constant, which is then not an input but a
@@ -423,9 +514,15 @@ class Binary(Op):
             return WHOLE
         return same_row(inputs[index])
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        if self.constant_shape is None:
+            return False
+        own = axis + len(self.constant_shape) - len(output)
+        return own < 0 or self.constant_shape[own] != output[axis]
+
 
 @dataclass(frozen=True, slots=True)
-class Softmax(Op):
+class Softmax(Channelwise):
     """Softmax along one axis: max, subtract, exponential, sum, divide."""
 
     kind: ClassVar[str] = "softmax"
@@ -441,9 +538,12 @@ class Softmax(Op):
         shape = inputs[0]
         return WHOLE if self.axis % len(shape) == row_axis(shape) else same_row(shape)
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return axis == self.axis % len(output)
+
 
 @dataclass(frozen=True, slots=True)
-class Normalize(Op):
+class Normalize(Channelwise):
     """Layer, group, instance or RMS normalisation over ``axes`` (statistics are computed)."""
 
     kind: ClassVar[str] = "normalize"
@@ -464,9 +564,14 @@ class Normalize(Op):
         axes = {axis % len(shape) for axis in self.axes}
         return WHOLE if row_axis(shape) in axes else same_row(shape)
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        # scale and shift of an instance normalisation alone have one value a channel
+        own_constants = not self.affine or self.mode == "instance"
+        return axis in {a % len(output) for a in self.axes} or not own_constants
+
 
 @dataclass(frozen=True, slots=True)
-class BatchNorm(Op):
+class BatchNorm(Channelwise):
     """Batch normalisation at inference: a per-channel scale and shift (channels on axis 1)."""
 
     kind: ClassVar[str] = "batch_norm"
@@ -478,9 +583,12 @@ class BatchNorm(Op):
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return 2 * math.prod(output)
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return axis != 1
+
 
 @dataclass(frozen=True, slots=True)
-class Concat(Op):
+class Concat(Channelwise):
     """Concatenation along one axis.
 
     ``constants`` are the positions and shapes of pieces that are constants (a class token): they
@@ -524,9 +632,12 @@ class Concat(Op):
         offset = sum(shape[axis] for shape in before)
         return RowMap(axis, 1, -offset, -offset)
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return axis == self.axis % len(output) or bool(self.constants)
+
 
 @dataclass(frozen=True, slots=True)
-class Slice(Op):
+class Slice(Channelwise):
     """A part of the input: per axis ``(begin, size, step)``; one output of a split."""
 
     kind: ClassVar[str] = "slice"
@@ -552,9 +663,12 @@ class Slice(Op):
             return WHOLE
         return RowMap(axis, self.steps[axis], self.begins[axis], self.begins[axis])
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return self.begins[axis] != 0 or self.steps[axis] != 1
+
 
 @dataclass(frozen=True, slots=True)
-class Pad(Op):
+class Pad(Channelwise):
     """Padding; ``pads`` are all begins, then all ends. Negative pads crop."""
 
     kind: ClassVar[str] = "pad"
@@ -581,9 +695,12 @@ class Pad(Op):
             return WHOLE
         return RowMap(axis, 1, -self.pads[axis], -self.pads[axis])
 
+    def mixes(self, axis: int, output: Shape) -> bool:
+        return self.pads[axis] != 0 or self.pads[len(output) + axis] != 0
+
 
 @dataclass(frozen=True, slots=True)
-class Resize(Op):
+class Resize(Channelwise):
     """Nearest or linear up- and downsampling to a given output shape.
 
     ``coordinates`` is the ONNX coordinate transformation mode. The row map is exact for

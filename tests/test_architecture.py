@@ -15,7 +15,7 @@ PACKAGE = ROOT / "spm_opt"
 FLOORS = {
     "errors": 0, "units": 0,
     "graph": 1, "hardware": 1, "params": 1, "schedule": 1,
-    "formats": 2, "cost": 2, "allocate": 2,
+    "formats": 2, "cost": 2, "allocation": 2,
     # the records that candidates are turned into stand at the foot of the floor that proposes them
     "problem": 3, "decision": 3,
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4,
@@ -29,7 +29,7 @@ FLOORS = {
 
 #: libraries that only some rooms may know
 WALLS = {
-    "ortools": ("cpsat", "allocate"),
+    "ortools": ("cpsat", "allocation"),
     "onnx": ("formats.onnx",),
     "yaml": ("formats",),
     "pydantic": ("formats",),
@@ -40,7 +40,7 @@ WALLS = {
 
 #: the solver's rooms, whose sums the checkers must not share
 SOLVER = {"parts", "site", "tiling", "pipeline", "fusion", "problem", "decision", "cpsat",
-          "baselines", "allocate", "timeline", "planner"}  # fmt: skip
+          "baselines", "allocation", "timeline", "planner"}  # fmt: skip
 CHECKERS = {"verify", "simulate"}
 
 Edges = dict[str, set[str]]

@@ -3,7 +3,7 @@
 From the embedded network, the hardware and the commands alone it derives what must hold: each rule
 family is a module, each rule a function that yields one sentence per violation. Prices of single
 events are shared with the planner (`spm_opt.cost`), its sums and searches are not: nothing of
-tiling, fusion, problem, cpsat, baselines, allocate or timeline may be imported here.
+tiling, fusion, problem, cpsat, baselines, allocation or timeline may be imported here.
 """
 
 from __future__ import annotations

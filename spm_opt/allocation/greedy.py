@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from spm_opt.allocate.rectangles import Rectangle
+from spm_opt.allocation.rectangles import Rectangle
 
 #: orders of placement worth trying, most promising first
 _ORDERS: Final[tuple[Callable[[Rectangle], tuple[int, ...]], ...]] = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from spm_opt.allocate.greedy import greedy_offsets
-from spm_opt.allocate.rectangles import Rectangle, is_placement, peak_load
+from spm_opt.allocation.greedy import greedy_offsets
+from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
 from spm_opt.errors import SolverError
 
 #: CP-SAT deterministic seconds that an exact search may take
@@ -43,7 +43,7 @@ def place(
     if offsets is not None and not is_placement(scaled, offsets, room):
         offsets = None
         if exact_limit > 0:
-            from spm_opt.allocate.exact import pack
+            from spm_opt.allocation.exact import pack
 
             offsets = pack(scaled, room, exact_limit, seed).offsets
             if offsets is not None and not is_placement(scaled, offsets, room):

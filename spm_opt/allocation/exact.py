@@ -12,7 +12,7 @@ from typing import Final
 
 from ortools.sat.python import cp_model
 
-from spm_opt.allocate.rectangles import Rectangle
+from spm_opt.allocation.rectangles import Rectangle
 
 #: variable orders of the fixed searches
 _ORDERS: Final[tuple[Callable[[Rectangle], tuple[int, ...]], ...]] = (

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from spm_opt.cost.compute import tile_cycles, whole_cycles
+from spm_opt.cost.compute import tile_cycles, least_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, by_name, operand_of
 from spm_opt.graph.ops import Conv
@@ -192,7 +192,7 @@ class Draft:
         network = self.network
         raw = network.weight_bytes
         raw += sum(network.tensors[t].size_bytes for t in (*network.inputs, *network.outputs))
-        least = sum(whole_cycles(layer, "int8", self.hardware) for layer in network.layers)
+        least = sum(least_cycles(layer, "int8", self.hardware) for layer in network.layers)
         claims = Claims(
             latency_cycles=begin,
             compute_cycles=sum(c.end_cycle - c.start_cycle for c in self.computes),

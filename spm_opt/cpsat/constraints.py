@@ -11,7 +11,7 @@ from typing import Final
 
 from ortools.sat.python import cp_model
 
-from spm_opt.cpsat.variables import Expr, Variables
+from spm_opt.cpsat.variables import MAX_AHEAD, Expr, Variables
 from spm_opt.problem import Candidate, Problem, covering, led
 
 Rule = Callable[[cp_model.CpModel, Problem, Variables], None]
@@ -131,18 +131,27 @@ def loads_precede_use(model: cp_model.CpModel, problem: Problem, var: Variables)
         model.add(var.spent(c, v - 1) <= problem.weights[c].cycles * room)
 
 
-def claims_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """Constants are claimed in order of use, past those that are streamed."""
+def loads_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A prefetch begins when those of earlier parts are complete, streamed, or their step runs."""
     weighted = sorted(var.own)
-    streamable = {c for k in problem.candidates if k.streams_weights for c in (k.first,)}
+    streamable = {k.first for k in problem.candidates if k.streams_weights}
+    begun = _begun(problem, var)
     for n, later in enumerate(weighted):
+        cycles = problem.weights[later].cycles
         for earlier in reversed(weighted[:n]):
             for v in range(earlier + 1):
-                if (later, v + 1) in var.ready:
-                    ahead = var.held.get((earlier, v), 0)
-                    model.add(var.held[later, v] <= ahead + var.streamed[earlier])
+                if (later, v) in var.ready:
+                    passed = var.loaded.get((earlier, v), 0) + var.streamed[earlier]
+                    passed += begun.get((earlier, v - 1), 0)
+                    model.add(var.ready[later, v] <= cycles * passed)
             if earlier not in streamable:
                 break
+
+
+def loads_complete(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """Constants count as complete only when all of them have arrived."""
+    for (c, v), loaded in var.loaded.items():
+        model.add(var.ready[c, v] >= problem.weights[c].cycles * loaded)
 
 
 def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
@@ -150,7 +159,6 @@ def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Va
     busy = _busy_leads(problem, var)
     for (c, v), loaded in var.loaded.items():
         cycles, before = problem.weights[c].cycles, var.ready[c, v]
-        model.add(before >= cycles * loaded)
         for own in busy[v]:
             model.add(before <= cycles * (loaded + 1 - own))
 
@@ -204,6 +212,17 @@ def _sum(var: Variables, members: list[int]) -> Expr:
     return cp_model.LinearExpr.sum([var.use[k] for k in members])
 
 
+def _begun(problem: Problem, var: Variables) -> dict[tuple[int, int], Expr]:
+    """Whether the group that holds the constants of c is led by a part up to v."""
+    begun: dict[tuple[int, int], Expr] = {}
+    for c in var.own:
+        total: Expr = 0
+        for v in range(max(0, c - MAX_AHEAD), c + 1):
+            total = total + var.covered.get((c, v), 0)
+            begun[c, v] = total
+    return begun
+
+
 def _busy_leads(problem: Problem, var: Variables) -> list[list[Expr]]:
     """What makes a step's DMA busy from its front: a streaming group, a whole map loaded."""
     busy: list[list[Expr]] = []
@@ -230,7 +249,8 @@ RULES: Final[tuple[Rule, ...]] = (
     loads_take_time,
     loads_follow_claims,
     loads_precede_use,
-    claims_keep_order,
+    loads_keep_order,
+    loads_complete,
     queue_is_free_for_streams,
     steps_wait_for_the_queue,
     capacity_holds,

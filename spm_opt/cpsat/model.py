@@ -105,22 +105,13 @@ def _loaded_at(values: Values, t: int, last: int, v: int) -> int | None:
 def _weight_starts(
     problem: Problem, values: Values, chosen: list[int], leader: dict[int, int]
 ) -> list[int]:
-    """Steps in which loads of constants start, in order of use.
-
-    The values may begin a later part's load before an earlier one's, whose space is then claimed
-    too; in order of use both arrive in time.
-    """
+    """Steps in which loads of constants start."""
     streamed = {
         problem.candidates[k].first for k in chosen if problem.candidates[k].streams_weights
     }
     starts = [-1] * problem.parts
-    first_later = problem.parts
-    for c in reversed(range(problem.parts)):
+    for c, own in leader.items():
         if problem.weights[c].size_bytes and c not in streamed:
-            own = leader[c]
             moved = (v for v in range(own) if values.get(("ready", c, v + 1), 0))
-            starts[c] = min(next(moved, own), own)
-            if starts[c] < own:
-                starts[c] = min(starts[c], first_later)
-                first_later = starts[c]
+            starts[c] = next(moved, own)
     return starts

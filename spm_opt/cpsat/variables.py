@@ -115,7 +115,7 @@ def make_variables(model: cp_model.CpModel, problem: Problem) -> Variables:
         loaded={
             (c, v + 1): model.new_bool_var(f"loaded[{c},{v + 1}]")
             for c, span in early.items()
-            for v in span[:-1]
+            for v in span
         },
         stall=[
             model.new_int_var(0, _horizon(problem), f"stall[{v}]") for v in range(problem.parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spm_opt.cost.compute import whole_cycles
+from spm_opt.cost.compute import least_cycles
 from spm_opt.units import ceil_div
 from spm_opt.verify.facts import Facts, channel_count, width
 
@@ -51,7 +51,7 @@ def roofline(facts: Facts) -> Iterator[str]:
     """The claimed roofline is the larger of all compute alone and compulsory traffic alone."""
     schedule, network = facts.schedule, facts.schedule.network
     compute = sum(
-        whole_cycles(layer, facts.tensor(layer.output).dtype, schedule.hardware)
+        least_cycles(layer, facts.tensor(layer.output).dtype, schedule.hardware)
         for layer in network.layers
     )
     compulsory = sum(layer.weight_bytes for layer in network.layers)

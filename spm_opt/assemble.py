@@ -1,0 +1,85 @@
+"""The schedule, put together: placed buffers, timed commands, claims, provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from spm_opt.cost.compute import least_cycles
+from spm_opt.graph.network import Network
+from spm_opt.hardware import Hardware
+from spm_opt.layout import Layout
+from spm_opt.schedule import Claims, Compute, Provenance, Schedule
+from spm_opt.site import Site
+from spm_opt.timeline import Timeline
+from spm_opt.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A decision with addresses and cycles."""
+
+    layout: Layout
+    timeline: Timeline
+    offsets: tuple[int, ...]
+
+    @property
+    def latency_cycles(self) -> int:
+        """End of the last command."""
+        return self.timeline.latency_cycles
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes of all transfers."""
+        return sum(transfer.moved_bytes for transfer in self.timeline.transfers)
+
+    def value(self, objective: str) -> int:
+        """Value of an objective: ``latency`` or ``dram``."""
+        return self.latency_cycles if objective == "latency" else self.dram_bytes
+
+
+def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
+    """The schedule of a placed plan."""
+    buffers = tuple(
+        replace(buffer, offset_bytes=offset)
+        for buffer, offset in zip(placed.layout.buffers, placed.offsets, strict=True)
+    )
+    timeline = placed.timeline
+    weights = sum(t.moved_bytes for t in timeline.transfers if t.role == "weights")
+    macs = sum(_macs(site.network, compute) for compute in timeline.computes)
+    claims = Claims(
+        latency_cycles=placed.latency_cycles,
+        compute_cycles=sum(c.end_cycle - c.start_cycle for c in timeline.computes),
+        dram_bytes=placed.dram_bytes,
+        dram_weight_bytes=weights,
+        dram_feature_map_bytes=placed.dram_bytes - weights,
+        macs=site.network.macs,
+        recomputed_macs=macs - site.network.macs,
+        spm_peak_bytes=max((b.offset_bytes + b.size_bytes for b in buffers), default=0),
+        roofline_cycles=roofline_cycles(site.network, site.hardware),
+    )
+    return Schedule(
+        site.network, site.hardware, provenance, timeline.steps, buffers, timeline.transfers,
+        timeline.computes, placed.layout.dram_addresses, claims,
+    )  # fmt: skip
+
+
+def roofline_cycles(network: Network, hardware: Hardware) -> int:
+    """The larger of all compute alone and all compulsory traffic alone (design, section 9)."""
+    compute = sum(
+        least_cycles(layer, network.tensors[layer.output].dtype, hardware)
+        for layer in network.layers
+    )
+    compulsory = network.weight_bytes + sum(
+        network.tensors[name].size_bytes for name in (*network.inputs, *network.outputs)
+    )
+    rate = hardware.dram.bytes_per_cycle
+    return max(compute, ceil_div(compulsory * rate.denominator, rate.numerator))
+
+
+def _macs(network: Network, compute: Compute) -> int:
+    layer = next(layer for layer in network.layers if layer.name == compute.layer)
+    axis = layer.op.channel_axis(layer.output_shape)
+    channels = 1 if axis is None else layer.output_shape[axis]
+    part = channels if compute.channels is None else compute.channels[1] - compute.channels[0]
+    rows = compute.rows[1] - compute.rows[0]
+    return layer.macs * rows * part // (layer.rows * channels)

@@ -1,0 +1,111 @@
+"""Strategies as restrictions: each baseline is the joint problem with fewer choices.
+
+All share one machine model and one solver, so each is compared at its own optimum, and the joint
+problem, which holds every choice of every baseline, can never be worse than any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from spm_opt.fusion import Recipe
+from spm_opt.problem import Candidate, Problem, covering
+
+Restriction = Callable[[Problem, tuple[Recipe, ...]], Problem]
+
+
+def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Everything."""
+    return problem
+
+
+def fuse(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """The best fused-layer execution: any groups, nothing kept from one to another."""
+    return problem.only(_keeps_nothing, reload=False)
+
+
+def pin(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Groups of one layer, whole maps kept at will."""
+    return problem.only(lambda c: _is_single(c, recipes))
+
+
+def layerwise(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Groups of one layer, nothing kept."""
+    return problem.only(lambda c: _is_single(c, recipes) and _keeps_nothing(c), reload=False)
+
+
+def greedy(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Groups of one layer; maps kept in the order of their score while they fit."""
+    single = pin(problem, recipes)
+    kept = greedy_pins(single)
+    return single.only(lambda c: _agrees(single, c, kept), reload=False)
+
+
+RESTRICTIONS: Final[Mapping[str, Restriction]] = MappingProxyType(
+    {"joint": joint, "fuse": fuse, "pin": pin, "layerwise": layerwise, "greedy": greedy}
+)
+
+
+def _is_single(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
+    first, end = recipes[candidate.recipe].positions
+    return end - first == 1
+
+
+def _keeps_nothing(candidate: Candidate) -> bool:
+    return not candidate.reads and not candidate.keeps
+
+
+def greedy_pins(problem: Problem) -> frozenset[int]:
+    """Maps that a greedy compiler keeps: best score first, each if everything still fits.
+
+    The score is the transfers saved (one store, and a load a reader) per byte and step of
+    residency, as in reuse/size/lifetime heuristics.
+    """
+    covers = covering(problem)
+    kept: frozenset[int] = frozenset()
+    for t in sorted(_pinnable(problem), key=lambda t: (-_score(problem, t), t)):
+        trial = kept | {t}
+        span = range(problem.maps[t].birth, problem.maps[t].last_use + 1)
+        if all(_fits(problem, covers[part], part, trial) for part in span):
+            kept = trial
+    return kept
+
+
+def _pinnable(problem: Problem) -> list[int]:
+    return [
+        t
+        for t, m in enumerate(problem.maps)
+        if m.writers and m.readers and not m.must_store and m.size_bytes <= problem.capacity_bytes
+    ]
+
+
+def _score(problem: Problem, t: int) -> float:
+    feature_map = problem.maps[t]
+    saved = feature_map.size_bytes * (1 + len(feature_map.readers))
+    return saved / (feature_map.size_bytes * (feature_map.last_use - feature_map.birth))
+
+
+def _fits(problem: Problem, members: list[int], part: int, kept: frozenset[int]) -> bool:
+    """Whether some candidate of `part` agrees with the maps kept and fits beside them."""
+    resident = sum(
+        problem.maps[t].size_bytes
+        for t in kept
+        if problem.maps[t].birth < part <= problem.maps[t].last_use
+    )
+    for k in members:
+        candidate = problem.candidates[k]
+        weights = 0 if candidate.streams_weights else problem.weights[part].size_bytes
+        if resident + weights + candidate.work_bytes <= problem.capacity_bytes and _agrees(
+            problem, candidate, kept
+        ):
+            return True
+    return False
+
+
+def _agrees(problem: Problem, candidate: Candidate, kept: frozenset[int]) -> bool:
+    """Whether a candidate keeps, reads and streams exactly as `kept` says."""
+    if any(t in kept for t in (*candidate.streams, *candidate.stores)):
+        return False
+    return all(t in kept for t in (*candidate.reads, *candidate.keeps))

@@ -1,0 +1,330 @@
+"""From network and machine to a placed plan: orders, candidates, the optimum, addresses.
+
+Each order of the layers gives a problem. Its optimum (see `spm_opt.dynamic`) relaxes only one
+thing: addresses. If its buffers can be placed, it is the optimum with addresses too. If not, the
+scratchpad is made a little smaller for the relaxation, until the optimum of that can be placed;
+where it costs no more, the optimum is proven all the same, and otherwise the gap is reported.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from spm_opt.allocation.place import place
+from spm_opt.allocation.rectangles import Rectangle
+from spm_opt.assemble import Placed, assemble
+from spm_opt.baselines import RESTRICTIONS
+from spm_opt.bounds import dram_bound, latency_bound
+from spm_opt.decision import Decision
+from spm_opt.dynamic import Prices, Solved, solve_dynamic
+from spm_opt.errors import SolverError
+from spm_opt.fusion import Recipe, make_candidates
+from spm_opt.graph.network import Network
+from spm_opt.hardware import Hardware
+from spm_opt.layout import lay_out
+from spm_opt.params import Progress, SolveParams
+from spm_opt.parts import distinct_orders
+from spm_opt.problem import Problem
+from spm_opt.schedule import Provenance, Schedule
+from spm_opt.site import Site, feature_maps, make_site, weight_loads
+from spm_opt.timeline import run
+
+#: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
+SHRINKING = (
+    1000,
+    998,
+    995,
+    990,
+    985,
+    980,
+    970,
+    960,
+    940,
+    920,
+    900,
+    870,
+    840,
+    800,
+    750,
+    700,
+    600,
+    500,
+)
+#: strategies whose plans come fast and stand in while the joint optimum is sought
+QUICK = ("layerwise", "greedy")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One order of the layers, with its problem.
+
+    Attributes
+    ----------
+    name : str
+        Name of the order.
+    """
+
+    name: str
+    site: Site
+    problem: Problem
+    recipes: tuple[Recipe, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The best placed plan of one strategy, and a bound on all of them."""
+
+    world: World
+    placed: Placed
+    value: int
+    bound: int
+
+
+class Clock:
+    """Limits of one solve, and who is told of its progress."""
+
+    def __init__(
+        self,
+        params: SolveParams,
+        progress: Callable[[Progress], None] | None,
+        stop: threading.Event | None,
+    ) -> None:
+        self.params, self.progress, self.stop = params, progress, stop
+        self.began = time.monotonic()
+        self.incumbent: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock since the solve began."""
+        return time.monotonic() - self.began
+
+    def over(self) -> bool:
+        """Whether to return the best so far."""
+        stopped = self.stop is not None and self.stop.is_set()
+        return stopped or self.seconds > self.params.time_limit
+
+    def tell(self, phase: str, bound: int | None) -> None:
+        """Report where the solve is."""
+        if self.progress is not None:
+            self.progress(
+                Progress(phase, self.seconds, self.incumbent, bound, self.params.objective)
+            )
+
+
+def plan(
+    network: Network,
+    hardware: Hardware,
+    params: SolveParams,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Schedule:
+    """Plan `network` on `hardware`; the best schedule found within the limits.
+
+    Raises
+    ------
+    SpmTooSmallError
+        Where a layer fits the scratchpad in no tiling.
+    SolverError
+        Where no plan was found at all.
+    """
+    strategies = (params.strategy,)
+    return plan_all(network, hardware, params, strategies=strategies, progress=progress, stop=stop)[
+        0
+    ]
+
+
+def plan_all(
+    network: Network,
+    hardware: Hardware,
+    params: SolveParams,
+    *,
+    strategies: tuple[str, ...],
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> tuple[Schedule, ...]:
+    """Plan with several strategies, in the order asked; the time limit is for each of them."""
+    best: dict[str, Answer] = {}
+    bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
+    clock = Clock(params, progress, stop)
+    tried = 0
+    for name, order in distinct_orders(network, params.orders).items():
+        if tried and clock.seconds > params.time_limit / 3 * len(strategies):
+            break
+        clock.tell(f"candidates, {name} order", None)
+        world = make_world(network, hardware, params, name, order)
+        tried += 1
+        for strategy in sorted(strategies, key=lambda s: s == "joint"):
+            limits = Clock(replace(params, strategy=strategy), progress, stop)
+            limits.began = clock.began if len(strategies) == 1 else limits.began
+            answer = _answer(world, limits, best)
+            bounds[strategy].append(answer.bound)
+            if strategy not in best or _rank(answer) < _rank(best[strategy]):
+                best[strategy] = answer
+    return tuple(
+        _schedule(best[strategy], min(bounds[strategy]), strategy, params, tried, clock)
+        for strategy in strategies
+    )
+
+
+def _rank(answer: Answer) -> tuple[int, int]:
+    return answer.value, answer.placed.latency_cycles + answer.placed.dram_bytes
+
+
+def make_world(
+    network: Network, hardware: Hardware, params: SolveParams, name: str, order: tuple[int, ...]
+) -> World:
+    """The problem of one order."""
+    site = make_site(network, hardware, order)
+    candidates, recipes = make_candidates(site)
+    problem = Problem(
+        len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
+        candidates, params.prefetch,
+    )  # fmt: skip
+    return World(name, site, problem, recipes)
+
+
+def prices(problem: Problem, objective: str) -> Prices:
+    """Weights that make the objective first and the other cost second.
+
+    Where the product would not fit 62 bits the second cost is left out.
+    """
+    most_bytes = 1 + sum(_worst(problem, lambda c: c.dram_bytes))
+    most_cycles = 1 + sum(_worst(problem, lambda c: c.duration_cycles))
+    most_cycles += sum(weight.cycles for weight in problem.weights)
+    reloads = problem.parts * len(problem.maps)
+    most_bytes += reloads * max((m.reload_bytes for m in problem.maps), default=0)
+    most_cycles += reloads * max((m.reload_cycles for m in problem.maps), default=0)
+    if objective == "dram":
+        return Prices(1, min(most_cycles, 2**62 // most_bytes))
+    fits = most_bytes * most_cycles < 2**62
+    return Prices(most_bytes, 1) if fits else Prices(1, 0)
+
+
+def _worst(problem: Problem, price: Callable[..., int]) -> list[int]:
+    worst = [0] * problem.parts
+    for candidate in problem.candidates:
+        worst[candidate.first] = max(worst[candidate.first], price(candidate))
+    return worst
+
+
+def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer:
+    """The best placed plan of a strategy in one order."""
+    objective, strategy = clock.params.objective, clock.params.strategy
+    found: list[Placed] = []
+    if strategy == "joint":
+        found = [a.placed for a in known.values() if a.world is world]
+    if not found:
+        found = _stand_ins(world, clock)
+    problem = RESTRICTIONS[strategy](world.problem, world.recipes)
+    weights = prices(problem, objective)
+    clock.tell("optimum", _easy_bound(problem, objective))
+    solved = solve_dynamic(problem, weights, stopped=clock.over)
+    bound = _bound(problem, solved, objective)
+    if solved.decision is None and solved.complete:
+        raise SolverError(
+            f"the {strategy} strategy has no plan, though every layer fits: this is a bug"
+        )
+    clock.tell("placement", bound)
+    found += _place_shrinking(world, problem, solved, bound, clock)
+    if not found:
+        raise SolverError(f"no {strategy} schedule was found within the limits")
+    best = min(found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
+    value = best.value(objective)
+    if bound > value:
+        raise SolverError(
+            f"a {strategy} schedule of {value} was found below the bound {bound}: this is a bug"
+        )
+    return Answer(world, best, value, bound)
+
+
+def _stand_ins(world: World, clock: Clock) -> list[Placed]:
+    """A plan that is found fast, for whoever interrupts."""
+    strategies = QUICK if clock.params.strategy == "joint" else (clock.params.strategy,)
+    found: list[Placed] = []
+    for strategy in strategies:
+        problem = RESTRICTIONS[strategy](world.problem, world.recipes)
+        solved = solve_dynamic(problem, prices(problem, clock.params.objective), max_states=4)
+        if solved.decision is None:
+            continue
+        placed = place_decision(world, problem, solved.decision, 1.0)
+        if placed is not None:
+            found.append(placed)
+            _improve(clock, placed)
+            clock.tell("first plans", None)
+    return found
+
+
+def _improve(clock: Clock, placed: Placed) -> None:
+    value = placed.value(clock.params.objective)
+    clock.incumbent = value if clock.incumbent is None else min(clock.incumbent, value)
+
+
+def _easy_bound(problem: Problem, objective: str) -> int:
+    return dram_bound(problem) if objective == "dram" else latency_bound(problem)
+
+
+def _bound(problem: Problem, solved: Solved, objective: str) -> int:
+    easy = _easy_bound(problem, objective)
+    if not solved.complete:
+        return easy
+    return max(easy, solved.dram_bytes if objective == "dram" else solved.latency_cycles)
+
+
+def _place_shrinking(
+    world: World, problem: Problem, solved: Solved, bound: int, clock: Clock
+) -> list[Placed]:
+    """Placed plans of the problem and of problems with less and less space, until one places."""
+    found: list[Placed] = []
+    for share in SHRINKING:
+        if solved.decision is None or (found and clock.over()):
+            break
+        placed = place_decision(world, problem, solved.decision, 2.0)
+        if placed is not None:
+            found.append(placed)
+            _improve(clock, placed)
+            clock.tell("placement", bound)
+            break
+        smaller = replace(problem, capacity_bytes=problem.capacity_bytes * share // 1000)
+        solved = solve_dynamic(smaller, prices(problem, clock.params.objective), stopped=clock.over)
+    return found
+
+
+def place_decision(
+    world: World, problem: Problem, decision: Decision, exact_limit: float
+) -> Placed | None:
+    """Addresses and cycles for a decision; None where no placement was found."""
+    layout = lay_out(world.site, problem, world.recipes, decision)
+    rectangles = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in layout.buffers]
+    offsets = place(rectangles, world.problem.capacity_bytes, exact_limit=exact_limit)
+    return None if offsets is None else Placed(layout, run(layout), offsets)
+
+
+def _schedule(
+    answer: Answer, bound: int, strategy: str, params: SolveParams, tried: int, clock: Clock
+) -> Schedule:
+    value = answer.value
+    problem = RESTRICTIONS[strategy](answer.world.problem, answer.world.recipes)
+    latency = bound if params.objective == "latency" else latency_bound(problem)
+    provenance = Provenance(
+        strategy=strategy,
+        objective=params.objective,
+        prefetch=params.prefetch,
+        status="optimal" if bound == value else "feasible",
+        objective_value=value,
+        objective_bound=bound,
+        latency_lower_bound_cycles=latency,
+        order=answer.world.name,
+        orders_tried=tried,
+        solver=f"ortools {version('ortools')}",
+        seed=params.seed,
+        workers=params.workers,
+        time_limit=params.time_limit,
+        deterministic_limit=params.deterministic_limit,
+        solve_seconds=clock.seconds,
+    )
+    return assemble(answer.world.site, answer.placed, provenance)

@@ -13,6 +13,10 @@ is not None, or ``kind`` is store, or ``step == need_step``) belongs to its step
 barriers, and must have ended before step ``need_step`` begins. Every command starts as soon as
 its engine, the barrier and its data allow: the cycles in the schedule are exactly those.
 
+A step that computes channels ``[b, e)`` of a layer reads all of an operand, unless the operator
+is *channelwise* in it (`Network.sliced_reads`): then it reads channels ``[b, e)`` of the operand
+only, and what is streamed of it are those.
+
 Within a step a tile computes after its own loads; a load of tile ``t`` waits for the compute of
 tile ``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t``
 waits for the store of tile ``t - depth`` where the output is a rolling buffer.
@@ -41,20 +45,22 @@ class Buffer:
         ``map``: a whole feature map (pinned, or loaded whole);
         ``input``: rows of a map streamed from DRAM; ``stripe``: rows of an intermediate map;
         ``output``: rows of a map streamed to DRAM;
-        ``weight_stream``: weights of the channel tiles; ``channel_output``: channel tiles of the
-        output on their way to DRAM.
+        ``weight_stream``: weights of the channel tiles; ``channel_input``: channel tiles of a map
+        streamed from DRAM, all rows; ``channel_output``: channel tiles of the output on their way
+        to DRAM.
     tensor : str
         The feature map, or the layer whose weights these are.
     offset_bytes, size_bytes : int
         SPM address and aligned size.
     count, unit_bytes : int
         The buffer holds `count` units of `unit_bytes`: rows (row ``r`` lies in unit
-        ``r % count``), or, for the last two kinds, tiles (tile ``t`` lies in unit ``t % count``);
+        ``r % count``), or, for the last three kinds, tiles (tile ``t`` lies in unit ``t % count``);
         1 and the byte count for ``weights``.
     first_step, end_step : int
         Residency: steps ``[first_step, end_step)``.
     channels : (int, int) or None
-        Output channels ``[begin, end)`` whose weights or values the buffer holds; None for all.
+        Channels ``[begin, end)`` whose weights or values the buffer holds; None for all. Channels
+        of a map run along `Network.channel_axes`.
     """
 
     name: str
@@ -92,7 +98,7 @@ class Transfer:
     rows : (int, int)
         Rows ``[begin, end)`` of the map; ``(0, 0)`` for weights.
     channels : (int, int) or None
-        Output channels, for weights and for slices of a map; None for all.
+        Output channels of weights, or channels of a map; None for all.
     dram_address : int
         First DRAM byte of the tensor's first moved row (or weight).
     run_bytes, runs : int

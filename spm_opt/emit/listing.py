@@ -15,7 +15,7 @@ from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
 from spm_opt.units import format_bytes
 
 _ROLLING_OUTPUTS = ("output", "channel_output")
-_TILE_KINDS = ("weight_stream", "channel_output")
+_TILE_KINDS = ("weight_stream", "channel_input", "channel_output")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _compute(book: _Book, compute: Compute) -> str:
     for i, number in enumerate(compute.inputs):
         tensor = book.schedule.network.tensors[layer.inputs[i].tensor]
         rows = layer.input_rows(i).needed(*compute.rows, tensor.rows)
-        where = _row_addresses(buffers[number], rows, None)
+        where = _row_addresses(buffers[number], rows, compute.tile)
         reads.append(f"{tensor.name} rows {_rows(rows)} {where}")
     for number in compute.weights:
         reads.append(f"weights {_unit_address(buffers[number], compute.tile)}")

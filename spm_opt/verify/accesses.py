@@ -72,7 +72,7 @@ def state_shape(facts: Facts, number: int) -> tuple[int, int]:
     if buffer.kind == "weights":
         return facts.cell_count(facts.layers[buffer.tensor]), 1
     if buffer.kind in ROW_KINDS:
-        cells = facts.cell_count(facts.producers.get(buffer.tensor))
+        cells = facts.map_cell_count(buffer.tensor)
         return cells, min(buffer.count, facts.tensor(buffer.tensor).rows)
     tiles = max(step.tiles for step in facts.schedule.steps)
     return 1, min(buffer.count, tiles)
@@ -91,9 +91,12 @@ def blocks(access: Access, width: int) -> Iterator[tuple[Block, NDArray[np.int64
 def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
     layer = facts.layers[command.layer]
     reads = [
-        _rows(facts, number, facts.needed_rows(layer, i, command.rows), None)
+        _map_access(
+            facts, number, facts.needed_rows(layer, i, command.rows),
+            facts.operand_channels(layer, i, command.channels), command.tile,
+        )
         for i, number in enumerate(command.inputs)
-    ]
+    ]  # fmt: skip
     for number in command.weights:
         reads.append(_weights(facts, number, command.channels, command.tile))
     written = _map_access(facts, command.output, command.rows, command.channels, command.tile)
@@ -118,7 +121,7 @@ def _map_access(
     facts: Facts, number: int, rows: tuple[int, int], channels: Channels, tile: int
 ) -> Access | None:
     buffer = facts.schedule.buffers[number]
-    if buffer.kind == "channel_output":
+    if buffer.kind in ("channel_input", "channel_output"):
         return _tile(facts, number, channels, tile)
     return _rows(facts, number, rows, channels)
 
@@ -128,7 +131,7 @@ def _rows(facts: Facts, number: int, rows: tuple[int, int], channels: Channels) 
     begin, end = rows
     if buffer.kind not in ROW_KINDS or end <= begin:
         return None
-    cells = facts.cells(facts.producers.get(buffer.tensor), channels)
+    cells = facts.map_cells(buffer.tensor, channels)
     width = state_shape(facts, number)[1]
     kept = min(end - begin, width)
     return Access(number, cells, begin % width, kept, begin, overflows=kept < end - begin)
@@ -148,8 +151,13 @@ def _weights(facts: Facts, number: int, channels: Channels, tile: int) -> Access
 
 
 def _tile(facts: Facts, number: int, channels: Channels, tile: int) -> Access:
-    layer = facts.owner(facts.schedule.buffers[number].kind, facts.schedule.buffers[number].tensor)
-    begin, end = facts.cells(layer, channels)
+    buffer = facts.schedule.buffers[number]
+    if buffer.kind == "weight_stream":
+        layer = facts.layers[buffer.tensor]
+        count, (begin, end) = facts.cell_count(layer), facts.cells(layer, channels)
+    else:
+        count = facts.map_cell_count(buffer.tensor)
+        begin, end = facts.map_cells(buffer.tensor, channels)
     # the tile's channels identify what the unit holds
-    content = begin * (facts.cell_count(layer) + 1) + end
+    content = begin * (count + 1) + end
     return Access(number, (0, 1), tile % state_shape(facts, number)[1], 1, content)

@@ -51,9 +51,9 @@ def each_row_once(facts: Facts) -> Iterator[str]:
         times = _times_computed(facts, layer, by_layer[name])
         missing = (times == 0) & required[layer.output]
         if missing.any():
-            yield f"layer {name!r} never computes {_cells(facts, layer, missing)}"
+            yield f"layer {name!r} never computes {_cells(facts.cuts[name], missing)}"
         if (times > 1).any():
-            yield f"layer {name!r} computes more than once {_cells(facts, layer, times > 1)}"
+            yield f"layer {name!r} computes more than once {_cells(facts.cuts[name], times > 1)}"
 
 
 def _times_computed(facts: Facts, layer: Layer, commands: list[Compute]) -> NDArray[np.int64]:
@@ -91,10 +91,9 @@ def _required_rows(facts: Facts) -> dict[str, NDArray[np.bool_]]:
     return required
 
 
-def _cells(facts: Facts, layer: Layer, marked: NDArray[np.bool_]) -> str:
+def _cells(cuts: tuple[int, ...], marked: NDArray[np.bool_]) -> str:
     in_rows: NDArray[np.bool_] = np.any(marked, axis=0)
     rows = runs_text(in_rows)
-    cuts = facts.cuts[layer.name]
     if marked[:, in_rows].all():
         return f"rows {rows}"
     which = [f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(marked.any(axis=1))]
@@ -137,15 +136,15 @@ def outputs_stored(facts: Facts) -> Iterator[str]:
     """Every network output lies whole in DRAM at the end."""
     network = facts.schedule.network
     stored = {
-        name: np.zeros((facts.cell_count(facts.producers[name]), facts.tensor(name).rows), bool)
+        name: np.zeros((facts.map_cell_count(name), facts.tensor(name).rows), bool)
         for name in network.outputs
         if name in facts.producers
     }
     for transfer in facts.schedule.transfers:
         if transfer.kind == "store" and transfer.role == "map" and transfer.tensor in stored:
-            begin, end = facts.cells(facts.producers[transfer.tensor], transfer.channels)
+            begin, end = facts.map_cells(transfer.tensor, transfer.channels)
             stored[transfer.tensor][begin:end, transfer.rows[0] : transfer.rows[1]] = True
     for name, done in stored.items():
         if not done.all():
-            missing = _cells(facts, facts.producers[name], ~done)
+            missing = _cells(facts.map_cuts[name], ~done)
             yield f"network output {name!r} is not stored whole to DRAM: {missing} are missing"

@@ -73,7 +73,7 @@ def _absence(facts: Facts, command: Command, access: Access, content: Ints, word
         mask = np.zeros(int(content.max()) + 1, dtype=np.bool_)
         mask[content] = True
         what = f"rows {runs_text(mask)} of {buffer.tensor!r}"
-    elif buffer.kind == "channel_output":
+    elif buffer.kind in ("channel_input", "channel_output"):
         what = f"the tile of {buffer.tensor!r}"
     else:
         what = f"the weights of {buffer.tensor!r}"
@@ -96,8 +96,7 @@ class _Dram:
         transfer = self._facts.schedule.transfers[command.label_index]
         if transfer.role != "map":
             return
-        owner = self._facts.producers.get(transfer.tensor)
-        begin, end = self._facts.cells(owner, transfer.channels)
+        begin, end = self._facts.map_cells(transfer.tensor, transfer.channels)
         block = slice(begin, end), slice(*transfer.rows)
         ready = self._state(transfer.tensor)
         if transfer.kind == "store":
@@ -113,8 +112,7 @@ class _Dram:
 
     def _state(self, tensor: str) -> Ints:
         if tensor not in self._ready:
-            owner = self._facts.producers.get(tensor)
-            shape = self._facts.cell_count(owner), self._facts.tensor(tensor).rows
-            since = 0 if owner is None else _NEVER
+            shape = self._facts.map_cell_count(tensor), self._facts.tensor(tensor).rows
+            since = _NEVER if tensor in self._facts.producers else 0
             self._ready[tensor] = np.full(shape, since, dtype=np.int64)
         return self._ready[tensor]

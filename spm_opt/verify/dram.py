@@ -9,7 +9,6 @@ from spm_opt.schedule import Transfer
 from spm_opt.verify.facts import (
     Facts,
     channel_count,
-    channel_layout,
     transfer_label,
     weight_bytes,
 )
@@ -40,10 +39,9 @@ def extent_of(facts: Facts, transfer: Transfer) -> Extent:
     tensor = facts.tensor(transfer.tensor)
     begin, rows = transfer.rows[0], transfer.rows[1] - transfer.rows[0]
     offset = begin * tensor.row_bytes
-    owner = facts.producers.get(transfer.tensor)
-    if transfer.channels is None or owner is None:
+    if transfer.channels is None:
         return Extent(offset, rows * tensor.row_bytes, 1)
-    layout = channel_layout(tensor, owner)
+    layout = facts.layout(transfer.tensor)
     first, end = transfer.channels
     return Extent(
         offset + first * layout.rest_bytes, (end - first) * layout.rest_bytes, rows * layout.lead

@@ -44,12 +44,13 @@ def compute_durations(facts: Facts) -> list[int]:
 
 
 def read_bytes(facts: Facts, command: Compute) -> int:
-    """SPM bytes that a compute reads: needed rows of each operand, and its weights."""
+    """SPM bytes that a compute reads: needed rows (and channels) of operands, and its weights."""
     layer = facts.layers[command.layer]
     total = weight_bytes(layer, command.channels)
     for i, operand in enumerate(layer.inputs):
         begin, end = facts.needed_rows(layer, i, command.rows)
-        total += (end - begin) * facts.tensor(operand.tensor).row_bytes
+        channels = facts.operand_channels(layer, i, command.channels)
+        total += (end - begin) * facts.slice_row_bytes(operand.tensor, channels)
     return total
 
 

@@ -6,18 +6,19 @@ Only indexing and single-event arithmetic; no rule and no verdict belongs here.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spm_opt.graph.network import DTYPE_BYTES, Layer, Tensor
+from spm_opt.graph.network import DTYPE_BYTES, Layer, Network, Tensor
 from spm_opt.graph.ops import RowMap, row_axis
-from spm_opt.schedule import Buffer, Compute, Schedule, Transfer
+from spm_opt.schedule import Buffer, Schedule, Transfer
 
 Channels = tuple[int, int] | None
 
 #: buffers whose units are rows of a map
 ROW_KINDS = ("map", "input", "stripe", "output")
 #: buffers whose units are channel tiles
-TILE_KINDS = ("weight_stream", "channel_output")
+TILE_KINDS = ("weight_stream", "channel_input", "channel_output")
 #: buffers that hold constants
 WEIGHT_KINDS = ("weights", "weight_stream")
 #: buffers of which the store empties a part that a later tile fills again
@@ -43,9 +44,10 @@ class Facts:
         Layer by name; producing layer by tensor (network inputs absent).
     row_maps : dict
         Per layer, the row map of each operand.
-    cuts : dict
-        Per layer, the sorted channels at which any record cuts its output or weights, with 0
-        and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one *cell*: nothing splits it.
+    cuts, map_cuts : dict
+        Per layer (its work and weights) and per feature map, the sorted channels at which any
+        record cuts it, with 0 and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one
+        *cell*: nothing splits it.
     """
 
     schedule: Schedule
@@ -53,34 +55,67 @@ class Facts:
     producers: dict[str, Layer]
     row_maps: dict[str, tuple[RowMap, ...]]
     cuts: dict[str, tuple[int, ...]]
+    map_cuts: dict[str, tuple[int, ...]]
 
     def tensor(self, name: str) -> Tensor:
         """Feature map of this name."""
         return self.schedule.network.tensors[name]
 
-    def owner(self, kind_or_role: str, name: str) -> Layer | None:
-        """Layer whose output channels cut this map, or whose weights these are."""
-        if kind_or_role in WEIGHT_KINDS:
-            return self.layers[name]
-        return self.producers.get(name)
+    def cells(self, layer: Layer, channels: Channels) -> tuple[int, int]:
+        """Cells ``[begin, end)`` that `channels` of `layer` span."""
+        return _span(self.cuts[layer.name], channels)
 
-    def cells(self, layer: Layer | None, channels: Channels) -> tuple[int, int]:
-        """Cells ``[begin, end)`` that `channels` of `layer` span; a network input is one cell."""
-        if layer is None:
-            return 0, 1
-        cuts = self.cuts[layer.name]
-        if channels is None:
-            return 0, len(cuts) - 1
-        return cuts.index(channels[0]), cuts.index(channels[1])
-
-    def cell_count(self, layer: Layer | None) -> int:
+    def cell_count(self, layer: Layer) -> int:
         """Number of cells of `layer`'s channels."""
-        return 1 if layer is None else len(self.cuts[layer.name]) - 1
+        return len(self.cuts[layer.name]) - 1
+
+    def map_cells(self, tensor: str, channels: Channels) -> tuple[int, int]:
+        """Cells ``[begin, end)`` that `channels` of a map span."""
+        return _span(self.map_cuts[tensor], channels)
+
+    def map_cell_count(self, tensor: str) -> int:
+        """Number of cells of a map's channels."""
+        return len(self.map_cuts[tensor]) - 1
+
+    def channels_of(self, kind_or_role: str, name: str) -> int:
+        """Channels of a layer's weights or of a map; 1 where nothing can cut it."""
+        if kind_or_role in WEIGHT_KINDS:
+            return channel_count(self.layers[name])
+        return map_channel_count(self.schedule.network, name)
+
+    def layout(self, tensor: str) -> ChannelLayout:
+        """How one row of a map is laid."""
+        network = self.schedule.network
+        return channel_layout(network.tensors[tensor], network.channel_axes.get(tensor))
+
+    def slice_row_bytes(self, tensor: str, channels: Channels) -> int:
+        """Bytes of one row of a map, or of a channel slice of it."""
+        if channels is None:
+            return self.tensor(tensor).row_bytes
+        layout = self.layout(tensor)
+        return layout.lead * (channels[1] - channels[0]) * layout.rest_bytes
+
+    def operand_channels(self, layer: Layer, operand: int, channels: Channels) -> Channels:
+        """Channels of an operand that output `channels` of `layer` read."""
+        own = self.schedule.network.sliced_reads[layer.name][operand]
+        return channels if own else None
 
     def needed_rows(self, layer: Layer, operand: int, rows: tuple[int, int]) -> tuple[int, int]:
         """Rows of an operand's tensor that output `rows` of `layer` read."""
         tensor = self.tensor(layer.inputs[operand].tensor)
         return self.row_maps[layer.name][operand].needed(*rows, tensor.rows)
+
+
+def _span(cuts: tuple[int, ...], channels: Channels) -> tuple[int, int]:
+    if channels is None:
+        return 0, len(cuts) - 1
+    return cuts.index(channels[0]), cuts.index(channels[1])
+
+
+def map_channel_count(network: Network, tensor: str) -> int:
+    """Channels of a map; 1 where it cannot be sliced."""
+    axis = network.channel_axes.get(tensor)
+    return 1 if axis is None else network.tensors[tensor].shape[axis]
 
 
 def channel_count(layer: Layer) -> int:
@@ -99,23 +134,15 @@ def weight_bytes(layer: Layer, channels: Channels) -> int:
     return layer.weight_bytes * width(layer, channels) // channel_count(layer)
 
 
-def channel_layout(tensor: Tensor, layer: Layer) -> ChannelLayout:
-    """How the output channels of `layer` lie in one row of its output `tensor`."""
+def channel_layout(tensor: Tensor, axis: int | None) -> ChannelLayout:
+    """How the channels of `tensor`, which `axis` runs over, lie in one of its rows."""
     element = DTYPE_BYTES[tensor.dtype]
-    axis, rows = layer.op.channel_axis(tensor.shape), row_axis(tensor.shape)
+    rows = row_axis(tensor.shape)
     if axis is None:
         return ChannelLayout(1, 1, tensor.row_bytes)
     lead = math.prod(n for i, n in enumerate(tensor.shape) if i < axis and i != rows)
     rest = math.prod(n for i, n in enumerate(tensor.shape) if i > axis and i != rows)
     return ChannelLayout(lead, tensor.shape[axis], rest * element)
-
-
-def slice_row_bytes(tensor: Tensor, layer: Layer | None, channels: Channels) -> int:
-    """Bytes of one row of `tensor`, or of a channel slice of it."""
-    if layer is None or channels is None:
-        return tensor.row_bytes
-    layout = channel_layout(tensor, layer)
-    return layout.lead * (channels[1] - channels[0]) * layout.rest_bytes
 
 
 def is_prefetch(transfer: Transfer) -> bool:
@@ -147,28 +174,34 @@ def facts_of(schedule: Schedule) -> Facts:
         name: tuple(layer.input_rows(i) for i in range(len(layer.inputs)))
         for name, layer in layers.items()
     }
-    cuts: dict[str, set[int]] = {name: {0, channel_count(layer)} for name, layer in layers.items()}
-    for layer, channels in _channel_uses(schedule, layers, producers):
-        cuts[layer.name].update(channels)
-    return Facts(
-        schedule, layers, producers, row_maps, {name: tuple(sorted(c)) for name, c in cuts.items()}
-    )
+    cuts = {name: {0, channel_count(layer)} for name, layer in layers.items()}
+    network = schedule.network
+    map_cuts = {name: {0, map_channel_count(network, name)} for name in network.tensors}
+    for layer_name, channels in _layer_cuts(schedule):
+        cuts[layer_name].update(channels)
+        map_cuts[layers[layer_name].output].update(channels)
+        operands = zip(layers[layer_name].inputs, network.sliced_reads[layer_name], strict=True)
+        for operand, own in operands:
+            if own:
+                map_cuts[operand.tensor].update(channels)
+    records: tuple[Transfer | Buffer, ...] = (*schedule.transfers, *schedule.buffers)
+    for record in records:
+        kind = record.role if isinstance(record, Transfer) else record.kind
+        if record.channels is not None:
+            table = cuts if kind in WEIGHT_KINDS else map_cuts
+            table[record.tensor].update(record.channels)
+    return Facts(schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts))
 
 
-def _channel_uses(
-    schedule: Schedule, layers: dict[str, Layer], producers: dict[str, Layer]
-) -> list[tuple[Layer, tuple[int, int]]]:
-    uses: list[tuple[Layer, tuple[int, int]]] = []
-    records: list[tuple[str, str, Compute | Transfer | Buffer]] = [
-        *(("weights", c.layer, c) for c in schedule.computes),
-        *((t.role, t.tensor, t) for t in schedule.transfers),
-        *((b.kind, b.tensor, b) for b in schedule.buffers),
-    ]
+def _sorted(cuts: dict[str, set[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(sorted(places)) for name, places in cuts.items()}
+
+
+def _layer_cuts(schedule: Schedule) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Layers cut by steps and computes, and where."""
     for step in schedule.steps:
         if step.channels is not None:
-            uses.append((layers[step.layers[0]], step.channels))
-    for kind, name, record in records:
-        layer = layers[name] if kind in WEIGHT_KINDS else producers.get(name)
-        if layer is not None and record.channels is not None:
-            uses.append((layer, record.channels))
-    return uses
+            yield step.layers[0], step.channels
+    for compute in schedule.computes:
+        if compute.channels is not None:
+            yield compute.layer, compute.channels

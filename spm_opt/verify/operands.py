@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.verify.facts import (
     ROW_KINDS,
@@ -16,6 +16,11 @@ from spm_opt.verify.facts import (
     compute_label,
     transfer_label,
 )
+
+_MAP_TILES: Final = ("channel_input", "channel_output")
+_MAP_KINDS: Final = (*ROW_KINDS, *_MAP_TILES)
+_READABLE: Final = (*ROW_KINDS, "channel_input")
+_WRITABLE: Final = ("map", "stripe", "output", "channel_output")
 
 
 def compute_operands(facts: Facts) -> Iterator[str]:
@@ -30,16 +35,24 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
     buffers = facts.schedule.buffers
     if command.layer not in step.layers:
         yield f"computes a layer that step {command.step} does not list"
-    if step.channels is not None and not _inside(layer, command.channels, step.channels):
+    if step.channels is not None and not _inside(
+        channel_count(layer), command.channels, step.channels
+    ):
         yield f"computes channels outside its step's slice {list(step.channels)}"
-    for operand, number in zip(layer.inputs, command.inputs, strict=True):
+    group = layer.op.channel_step()
+    if command.channels is not None and any(place % group for place in command.channels):
+        yield f"computes channels {list(command.channels)}: no whole groups of {group}"
+    for i, (operand, number) in enumerate(zip(layer.inputs, command.inputs, strict=True)):
         buffer = buffers[number]
-        if buffer.kind not in ROW_KINDS or buffer.tensor != operand.tensor:
+        wanted = facts.operand_channels(layer, i, command.channels)
+        if buffer.kind not in _READABLE or buffer.tensor != operand.tensor:
             yield f"reads {operand.tensor!r} from buffer {buffer.name!r}, which {_holds(buffer)}"
+        elif not _inside(facts.channels_of("map", operand.tensor), wanted, buffer.channels):
+            yield f"reads channels that buffer {buffer.name!r} does not hold"
     output = buffers[command.output]
-    if output.kind in WEIGHT_KINDS or output.kind == "input" or output.tensor != layer.output:
+    if output.kind not in _WRITABLE or output.tensor != layer.output:
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
-    elif not _inside(layer, command.channels, output.channels):
+    elif not _inside(channel_count(layer), command.channels, output.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"
     elif output.kind == "channel_output" and command.rows != (0, layer.rows):
         yield f"writes some rows of a channel tile to buffer {output.name!r}"
@@ -78,7 +91,7 @@ def transfer_ends(facts: Facts) -> Iterator[str]:
 
 def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
     buffer = facts.schedule.buffers[command.buffer]
-    right_kinds = WEIGHT_KINDS if command.role == "weights" else (*ROW_KINDS, "channel_output")
+    right_kinds = WEIGHT_KINDS if command.role == "weights" else _MAP_KINDS
     if buffer.kind not in right_kinds or buffer.tensor != command.tensor:
         yield f"uses buffer {buffer.name!r}, which {_holds(buffer)}"
         return
@@ -86,21 +99,23 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
         yield "stores weights, which are constant"
     if command.kind == "load" and buffer.kind == "channel_output":
         yield f"loads into the output buffer {buffer.name!r}"
+    if command.kind == "store" and buffer.kind == "channel_input":
+        yield f"stores from the input buffer {buffer.name!r}"
     if buffer.kind in TILE_KINDS and command.tile is None:
         yield f"names no tile, but buffer {buffer.name!r} holds tiles"
     if buffer.kind in WEIGHT_KINDS and facts.layers[command.tensor].weight_bytes == 0:
         yield "moves weights of a layer that has none"
-    layer = facts.owner(buffer.kind, buffer.tensor)
-    if not _inside(layer, command.channels, buffer.channels):
+    total = facts.channels_of(buffer.kind, buffer.tensor)
+    if not _inside(total, command.channels, buffer.channels):
         yield f"moves channels that buffer {buffer.name!r} does not hold"
-    if buffer.kind == "channel_output" and command.rows != (0, facts.tensor(command.tensor).rows):
+    if buffer.kind in _MAP_TILES and command.rows != (0, facts.tensor(command.tensor).rows):
         yield f"moves some rows of a channel tile in buffer {buffer.name!r}"
 
 
-def _inside(layer: Layer | None, inner: Channels, outer: Channels) -> bool:
-    if outer is None or layer is None:
+def _inside(total: int, inner: Channels, outer: Channels) -> bool:
+    if outer is None:
         return True
-    begin, end = (0, channel_count(layer)) if inner is None else inner
+    begin, end = (0, total) if inner is None else inner
     return outer[0] <= begin and end <= outer[1]
 
 

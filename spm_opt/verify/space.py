@@ -6,15 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spm_opt.schedule import Buffer
+from spm_opt.schedule import Buffer, Transfer
 from spm_opt.verify.facts import (
     TILE_KINDS,
     Facts,
     compute_label,
-    slice_row_bytes,
     transfer_label,
     weight_bytes,
-    width,
 )
 
 
@@ -55,29 +53,33 @@ def buffer_bytes(facts: Facts) -> Iterator[str]:
 def _unit_bytes(facts: Facts, buffer: Buffer) -> int | None:
     if buffer.kind in TILE_KINDS:
         return None
-    layer = facts.owner(buffer.kind, buffer.tensor)
-    if buffer.kind == "weights" and layer is not None:
-        return weight_bytes(layer, buffer.channels)
-    return slice_row_bytes(facts.tensor(buffer.tensor), layer, buffer.channels)
+    if buffer.kind == "weights":
+        return weight_bytes(facts.layers[buffer.tensor], buffer.channels)
+    return facts.slice_row_bytes(buffer.tensor, buffer.channels)
 
 
 def _tiles_fit(facts: Facts) -> Iterator[str]:
     for index, command in enumerate(facts.schedule.transfers):
         buffer = facts.schedule.buffers[command.buffer]
-        layer = facts.owner(buffer.kind, buffer.tensor)
-        if buffer.kind not in TILE_KINDS or layer is None:
+        if buffer.kind not in TILE_KINDS:
             continue
         if buffer.kind == "weight_stream":
-            size = weight_bytes(layer, command.channels)
+            size = weight_bytes(facts.layers[buffer.tensor], command.channels)
         else:
-            tensor = facts.tensor(buffer.tensor)
-            size = tensor.rows * slice_row_bytes(tensor, layer, command.channels)
+            row_bytes = facts.slice_row_bytes(buffer.tensor, command.channels)
+            size = facts.tensor(buffer.tensor).rows * row_bytes
         if size > buffer.unit_bytes:
             yield (
                 f"{transfer_label(facts, index)} moves a tile of {size} bytes "
-                f"({width(layer, command.channels)} channels), but buffer {buffer.name!r} has "
+                f"({_width(facts, buffer, command)} channels), but buffer {buffer.name!r} has "
                 f"units of {buffer.unit_bytes}"
             )
+
+
+def _width(facts: Facts, buffer: Buffer, command: Transfer) -> int:
+    if command.channels is None:
+        return facts.channels_of(buffer.kind, buffer.tensor)
+    return command.channels[1] - command.channels[0]
 
 
 def buffers_apart(facts: Facts) -> Iterator[str]:

@@ -12,7 +12,13 @@ from typing import Any, Final
 
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import FORMAT_VERSION, Buffer, Compute, Schedule, Step, Transfer
-from spm_opt.verify.facts import ROW_KINDS, TILE_KINDS, WEIGHT_KINDS, channel_count
+from spm_opt.verify.facts import (
+    ROW_KINDS,
+    TILE_KINDS,
+    WEIGHT_KINDS,
+    channel_count,
+    map_channel_count,
+)
 
 #: beyond this, 64-bit products of sizes and bandwidths could wrap
 _LARGEST: Final = 2**45
@@ -116,27 +122,32 @@ def _step(where: str, step: Step, layers: dict[str, Layer]) -> Iterator[str]:
     if step.channels is not None and len(step.layers) != 1:
         yield f"{where} is a channel slice of {len(step.layers)} layers; only one can be sliced"
     elif step.channels is not None and step.layers[0] in layers:
-        yield from _channels(where, step.channels, layers[step.layers[0]])
+        yield from _channels(where, step.channels, _layer_channels(layers[step.layers[0]]))
 
 
-def _channels(where: str, channels: tuple[int, int] | None, layer: Layer | None) -> Iterator[str]:
+def _channels(where: str, channels: tuple[int, int] | None, total: int | None) -> Iterator[str]:
     if channels is None:
         return
-    if layer is None or layer.op.channel_axis(layer.output_shape) is None:
+    if total is None:
         yield f"{where} has channels {list(channels)} of something that has no channels to cut"
-    elif not 0 <= channels[0] < channels[1] <= channel_count(layer):
-        yield f"{where} has channels {list(channels)}, outside 0 .. {channel_count(layer)}"
+    elif not 0 <= channels[0] < channels[1] <= total:
+        yield f"{where} has channels {list(channels)}, outside 0 .. {total}"
+
+
+def _layer_channels(layer: Layer) -> int | None:
+    cuttable = layer.op.channel_axis(layer.output_shape) is not None
+    return channel_count(layer) if cuttable else None
 
 
 def _owner(
     kind: str, name: str, schedule: Schedule, layers: dict[str, Layer]
-) -> tuple[bool, Layer | None]:
-    """Whether the thing exists, and the layer whose channels cut it."""
+) -> tuple[bool, int | None]:
+    """Whether the thing exists, and how many channels it has; None where nothing cuts it."""
     if kind in WEIGHT_KINDS:
-        return name in layers, layers.get(name)
-    producer = schedule.network.producer.get(name)
-    owner = None if producer is None else schedule.network.layers[producer]
-    return name in schedule.network.tensors, owner
+        return name in layers, _layer_channels(layers[name]) if name in layers else None
+    network = schedule.network
+    cuttable = name in network.channel_axes
+    return name in network.tensors, map_channel_count(network, name) if cuttable else None
 
 
 def _buffer(
@@ -145,11 +156,11 @@ def _buffer(
     if buffer.kind not in (*ROW_KINDS, *TILE_KINDS, *WEIGHT_KINDS):
         yield f"{where} has the unknown kind {buffer.kind!r}"
         return
-    known, owner = _owner(buffer.kind, buffer.tensor, schedule, layers)
+    known, channels = _owner(buffer.kind, buffer.tensor, schedule, layers)
     if not known:
         yield f"{where} holds the unknown {_noun(buffer.kind)} {buffer.tensor!r}"
         return
-    yield from _channels(where, buffer.channels, owner)
+    yield from _channels(where, buffer.channels, channels)
     if buffer.count < 1 or buffer.unit_bytes < 1:
         yield f"{where} has {buffer.count} units of {buffer.unit_bytes} bytes"
     if not 0 <= buffer.first_step < buffer.end_step <= len(schedule.steps):
@@ -189,11 +200,11 @@ def _transfer(
     if transfer.kind not in ("load", "store") or transfer.role not in ("map", "weights"):
         yield f"{where} is an unknown transfer {transfer.kind!r} of {transfer.role!r}"
         return
-    known, owner = _owner(transfer.role, transfer.tensor, schedule, layers)
+    known, channels = _owner(transfer.role, transfer.tensor, schedule, layers)
     if not known:
         yield f"{where} moves the unknown {_noun(transfer.role)} {transfer.tensor!r}"
         return
-    yield from _channels(where, transfer.channels, owner)
+    yield from _channels(where, transfer.channels, channels)
     yield from _buffer_index(where, transfer.buffer, schedule)
     yield from _tile(where, transfer.step, transfer.tile or 0, schedule)
     if not transfer.step <= transfer.need_step < len(schedule.steps):
@@ -217,7 +228,7 @@ def _compute(
         yield f"{where} computes the unknown layer {compute.layer!r}"
         return
     yield from _tile(where, compute.step, compute.tile, schedule)
-    yield from _channels(where, compute.channels, layer)
+    yield from _channels(where, compute.channels, _layer_channels(layer))
     for index in (*compute.inputs, *compute.weights, compute.output):
         yield from _buffer_index(where, index, schedule)
     if len(compute.inputs) != len(layer.inputs):

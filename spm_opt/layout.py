@@ -1,7 +1,7 @@
 """A decision spelled out: the buffers, transfers and tiles of every step, without addresses.
 
 Everything that a plan touches becomes a record here, with its residency in steps and its rows or
-channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_opt.allocate`).
+channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_opt.allocation`).
 """
 
 from __future__ import annotations
@@ -126,20 +126,26 @@ class _Writer:
         )
 
     def _whole_loads(self, programs: list[Program]) -> None:
+        early: list[tuple[int, int]] = []
         for part, leader in enumerate(self.decision.weight_starts):
             if leader >= 0:
-                program = programs[self.step_of[leader]]
-                own = self.own_step[part]
-                transfer = self._weight_load(part, self.step_of[leader], own)
-                (program.front if transfer.step == own else program.after).append(transfer)
+                start, own = self.step_of[leader], self.own_step[part]
+                if start < own:
+                    early.append((part, start))
+                else:
+                    programs[own].front.append(self._weight_load(part, own, own))
         for t, leader in self.decision.reloads:
             step = self.step_of[leader]
-            tensor = self.site.network.tensors[self.site.map_names[t]]
+            rows = (0, self.site.network.tensors[self.site.map_names[t]].rows)
             programs[step].front.append(
-                self._map_transfer(
-                    "load", t, self.maps[t, step], step, None, (0, tensor.rows), None
-                )
+                self._map_transfer("load", t, self.maps[t, step], step, None, rows, None)
             )
+        busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
+        for part, start in early:
+            # the plan space: a step with transfers of its own finds the queue free
+            own = self.own_step[part]
+            need = next((s for s in range(start + 1, own) if busy[s]), own)
+            programs[start].after.append(self._weight_load(part, start, need))
 
     def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
         cut = self.site.parts[part]

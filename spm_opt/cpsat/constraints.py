@@ -6,12 +6,13 @@ variables)``, adds its constraints and nothing else; a test fails when any one i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Final
 
 from ortools.sat.python import cp_model
 
-from spm_opt.cpsat.variables import MAX_AHEAD, Expr, Variables
+from spm_opt.cpsat.variables import Expr, Variables
 from spm_opt.problem import Candidate, Problem, covering, led
 
 Rule = Callable[[cp_model.CpModel, Problem, Variables], None]
@@ -132,20 +133,15 @@ def loads_precede_use(model: cp_model.CpModel, problem: Problem, var: Variables)
 
 
 def loads_keep_order(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """A prefetch begins when those of earlier parts are complete, streamed, or their step runs."""
+    """A prefetch begins when the one before it in order of use is complete, or its step runs."""
     weighted = sorted(var.own)
-    streamable = {k.first for k in problem.candidates if k.streams_weights}
-    begun = _begun(problem, var)
-    for n, later in enumerate(weighted):
+    begun = _begun(problem)
+    for earlier, later in itertools.pairwise(weighted):
         cycles = problem.weights[later].cycles
-        for earlier in reversed(weighted[:n]):
-            for v in range(earlier + 1):
-                if (later, v) in var.ready:
-                    passed = var.loaded.get((earlier, v), 0) + var.streamed[earlier]
-                    passed += begun.get((earlier, v - 1), 0)
-                    model.add(var.ready[later, v] <= cycles * passed)
-            if earlier not in streamable:
-                break
+        for v in range(earlier + 1):
+            if (later, v) in var.ready:
+                passed = var.loaded.get((earlier, v), 0) + _sum(var, begun[earlier, v - 1])
+                model.add(var.ready[later, v] <= cycles * passed)
 
 
 def loads_complete(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
@@ -212,14 +208,12 @@ def _sum(var: Variables, members: list[int]) -> Expr:
     return cp_model.LinearExpr.sum([var.use[k] for k in members])
 
 
-def _begun(problem: Problem, var: Variables) -> dict[tuple[int, int], Expr]:
-    """Whether the group that holds the constants of c is led by a part up to v."""
-    begun: dict[tuple[int, int], Expr] = {}
-    for c in var.own:
-        total: Expr = 0
-        for v in range(max(0, c - MAX_AHEAD), c + 1):
-            total = total + var.covered.get((c, v), 0)
-            begun[c, v] = total
+def _begun(problem: Problem) -> dict[tuple[int, int], list[int]]:
+    """Candidates that cover c and are led by a part up to v, for every part and v up to it."""
+    begun: dict[tuple[int, int], list[int]] = {}
+    for c, members in enumerate(covering(problem)):
+        for v in range(-1, c + 1):
+            begun[c, v] = [k for k in members if problem.candidates[k].first <= v]
     return begun
 
 

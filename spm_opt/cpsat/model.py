@@ -83,10 +83,9 @@ def _residencies(
         last = begin
         for v in steps:
             if begin < 0 or not _stays(values, t, last, v):
-                loaded = _loaded_at(values, t, last, v)
                 if begin >= 0:
                     resident.append((t, begin, last + 1))
-                reloads.append((t, v if loaded is None else v))
+                reloads.append((t, v))
                 begin = v
             last = v
         resident.append((t, begin, last + 1))
@@ -96,10 +95,6 @@ def _residencies(
 def _stays(values: Values, t: int, last: int, v: int) -> bool:
     """Whether map t stays in SPM from its use at `last` to its use at `v` without a reload."""
     return not any(values.get(("reload", t, u), 0) for u in range(last + 1, v + 1))
-
-
-def _loaded_at(values: Values, t: int, last: int, v: int) -> int | None:
-    return next((u for u in range(last + 1, v + 1) if values.get(("reload", t, u), 0)), None)
 
 
 def _weight_starts(

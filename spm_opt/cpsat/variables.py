@@ -7,7 +7,7 @@ Indices: ``k`` candidate, ``t`` feature map, ``v`` step (named by the part that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from ortools.sat.python import cp_model
 
@@ -15,8 +15,6 @@ from spm_opt.problem import Problem, covering, led
 
 #: a linear expression, a variable or a constant
 Expr = Any
-#: constants are claimed at most this many parts ahead
-MAX_AHEAD: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +132,19 @@ def _horizon(problem: Problem) -> int:
 def _window(problem: Problem, c: int, covers: list[list[int]]) -> int:
     """Earliest part at whose step c may be claimed.
 
-    Loads keep the order of use, so all constants in between are in SPM together with c, unless
-    they are streamed.
+    Loads keep the order of use, so all constants in between are in SPM together with c; those of
+    the claiming step itself may be streamed.
     """
     room = problem.capacity_bytes - problem.weights[c].size_bytes
     v = c
-    while v > 0 and c - v < MAX_AHEAD:
+    while v > 0:
         streamable = any(problem.candidates[k].streams_weights for k in covers[v - 1])
-        room -= 0 if streamable else problem.weights[v - 1].size_bytes
+        if room < (0 if streamable else problem.weights[v - 1].size_bytes):
+            break
+        room -= problem.weights[v - 1].size_bytes
+        v -= 1
         if room < 0:
             break
-        v -= 1
     return v
 
 

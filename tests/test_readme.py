@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -14,16 +15,22 @@ from test_api import KEYS
 import spm_opt
 from spm_opt import cli
 from spm_opt.api import load_network
+from spm_opt.cpsat.constraints import RULES
+from spm_opt.dynamic import solve_dynamic
 from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
+from spm_opt.fusion import MAX_FREE_MAPS, MAX_GROUP_LAYERS
 from spm_opt.graph.fields import REQUIRED
 from spm_opt.graph.recipes import RECIPES, SPLIT_FIELDS
 from spm_opt.params import STRATEGIES
+from spm_opt.parts import MAX_SLICES, SLICE_BYTES
 from spm_opt.result import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
 FORMATS = (ROOT / "docs" / "file_formats.md").read_text(encoding="utf-8")
+MAX_STATES = inspect.signature(solve_dynamic).parameters["max_states"].default
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -102,6 +109,28 @@ def test_the_documents_explain_every_key_of_a_solve():
 def test_the_documents_explain_every_column_in_order():
     assert tuple(explained("allocation.csv")) == ALLOCATION_COLUMNS
     assert tuple(explained("layers.csv")) == LAYER_COLUMNS
+
+
+def rule_line(rule) -> str:
+    """A rule of the joint model as the document lists it: its name, and its own sentence."""
+    sentence = " ".join(inspect.getdoc(rule).split("\n\n")[0].split())
+    return f"- `{rule.__name__}`: {sentence}"
+
+
+def test_the_model_document_states_every_rule_in_its_own_words():
+    told = MODEL.split("<!-- rules -->\n")[1].split("<!-- /rules -->")[0].strip().splitlines()
+    assert told == [rule_line(rule) for rule in RULES]
+
+
+def test_the_model_document_states_the_limits_of_the_code():
+    flat = " ".join(MODEL.split())
+    for text in (
+        f"at most {MAX_GROUP_LAYERS} whole layers",
+        f"more than {MAX_FREE_MAPS} maps cross",
+        f"at most {SLICE_BYTES // 1024} KiB) are cut into up to {MAX_SLICES} slices",
+        f"limited to {MAX_STATES:,} a boundary",
+    ):
+        assert text in flat
 
 
 def field_text(field) -> str:

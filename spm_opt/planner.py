@@ -25,6 +25,7 @@ from spm_opt.errors import SolverError
 from spm_opt.fusion import Recipe, make_candidates
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
+from spm_opt.late import claim_late
 from spm_opt.layout import lay_out
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
@@ -54,6 +55,10 @@ SHRINKING = (
     600,
     500,
 )
+#: residencies that the dynamic programme follows from a boundary: at first, and if time is left
+STATES = (24, 240, 2400)
+#: least wall clock that is worth a CP-SAT search
+CPSAT_SECONDS = 5.0
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 
@@ -215,48 +220,121 @@ def _worst(problem: Problem, price: Callable[..., int]) -> list[int]:
 def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer:
     """The best placed plan of a strategy in one order."""
     objective, strategy = clock.params.objective, clock.params.strategy
-    found: list[Placed] = []
-    if strategy == "joint":
-        found = [a.placed for a in known.values() if a.world is world]
-    if not found:
-        found = _stand_ins(world, clock)
     problem = RESTRICTIONS[strategy](world.problem, world.recipes)
-    weights = prices(problem, objective)
-    clock.tell("optimum", _easy_bound(problem, objective))
-    solved = solve_dynamic(problem, weights, stopped=clock.over)
-    bound = _bound(problem, solved, objective)
-    if solved.decision is None and solved.complete:
-        raise SolverError(
-            f"the {strategy} strategy has no plan, though every layer fits: this is a bug"
-        )
-    clock.tell("placement", bound)
-    found += _place_shrinking(world, problem, solved, bound, clock)
-    if not found:
+    search = Search(world, problem, clock)
+    if strategy == "joint":
+        search.found += [answer.placed for answer in known.values() if answer.world is world]
+    if not search.found:
+        _stand_ins(search)
+    search.run()
+    if not search.found:
         raise SolverError(f"no {strategy} schedule was found within the limits")
-    best = min(found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
+    best = min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
     value = best.value(objective)
-    if bound > value:
+    if search.bound > value:
         raise SolverError(
-            f"a {strategy} schedule of {value} was found below the bound {bound}: this is a bug"
+            f"a {strategy} schedule of {value} was found below the bound {search.bound}: "
+            "this is a bug"
         )
-    return Answer(world, best, value, bound)
+    return Answer(world, best, value, search.bound)
 
 
-def _stand_ins(world: World, clock: Clock) -> list[Placed]:
-    """A plan that is found fast, for whoever interrupts."""
-    strategies = QUICK if clock.params.strategy == "joint" else (clock.params.strategy,)
-    found: list[Placed] = []
-    for strategy in strategies:
-        problem = RESTRICTIONS[strategy](world.problem, world.recipes)
-        solved = solve_dynamic(problem, prices(problem, clock.params.objective), max_states=4)
+class Search:
+    """The search for one strategy's best placed plan in one order.
+
+    Attributes
+    ----------
+    found : list of Placed
+        Every placed plan so far.
+    bound : int
+        No plan of the problem is better.
+    """
+
+    def __init__(self, world: World, problem: Problem, clock: Clock) -> None:
+        self.world, self.problem, self.clock = world, problem, clock
+        self.objective = clock.params.objective
+        self.found: list[Placed] = []
+        self.bound = _easy_bound(problem, self.objective)
+
+    def run(self) -> None:
+        """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""
+        best: Solved | None = None
+        for states in STATES:
+            self.clock.tell("optimum", self.bound)
+            solved = solve_dynamic(
+                self.problem, prices(self.problem, self.objective), states, self.clock.over
+            )
+            if solved.complete and solved.decision is None:
+                raise SolverError("a problem whose layers all fit has no plan: this is a bug")
+            if solved.decision is not None:
+                best = solved
+            if solved.complete:
+                self.bound = max(self.bound, self._value(solved))
+                break
+            if self.clock.over():
+                break
+            self._place(solved)
+        if best is not None:
+            self._place_shrinking(best)
+            if not best.complete and not self.clock.over():
+                self._improve_with_cpsat(best)
+
+    def _value(self, solved: Solved) -> int:
+        return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
+
+    def _place(self, solved: Solved, exact_limit: float = 2.0) -> bool:
         if solved.decision is None:
-            continue
-        placed = place_decision(world, problem, solved.decision, 1.0)
-        if placed is not None:
-            found.append(placed)
-            _improve(clock, placed)
-            clock.tell("first plans", None)
-    return found
+            return False
+        return self.add(place_decision(self.world, self.problem, solved.decision, exact_limit))
+
+    def add(self, placed: Placed | None) -> bool:
+        """Take a placed plan in; tells whether there was one."""
+        if placed is None:
+            return False
+        self.found.append(placed)
+        _improve(self.clock, placed)
+        self.clock.tell("plan", min(self.bound, placed.value(self.objective)))
+        return True
+
+    def _place_shrinking(self, solved: Solved) -> None:
+        """Place the optimum of the relaxation, given less and less space until that succeeds."""
+        states = STATES[-1] if solved.complete else STATES[0]
+        for share in SHRINKING:
+            if self._place(solved) or (self.found and self.clock.over()):
+                return
+            room = self.problem.capacity_bytes * share // 1000
+            smaller = replace(self.problem, capacity_bytes=room)
+            weights = prices(smaller, self.objective)
+            solved = solve_dynamic(smaller, weights, states, self.clock.over)
+
+    def _improve_with_cpsat(self, solved: Solved) -> None:
+        from spm_opt.cpsat.improve import improve
+        from spm_opt.cpsat.search import Budget
+
+        params = self.clock.params
+        left = params.time_limit - self.clock.seconds
+        if solved.decision is None or left < CPSAT_SECONDS:
+            return
+        budget = Budget(
+            left, params.deterministic_limit, params.workers, params.seed, self.clock.stop
+        )
+        outcome = improve(
+            self.problem, self.objective, solved.decision, self._value(solved), budget,
+            lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)),
+        )  # fmt: skip
+        self.bound = max(self.bound, outcome.bound)
+        if outcome.value < self._value(solved):
+            self.add(place_decision(self.world, self.problem, outcome.decision, 2.0))
+
+
+def _stand_ins(search: Search) -> None:
+    """Plans that are found fast, for whoever interrupts."""
+    params, world = search.clock.params, search.world
+    for strategy in QUICK if params.strategy == "joint" else (params.strategy,):
+        problem = RESTRICTIONS[strategy](world.problem, world.recipes)
+        solved = solve_dynamic(problem, prices(problem, params.objective), max_states=4)
+        if solved.decision is not None:
+            search.add(place_decision(world, problem, solved.decision, 1.0))
 
 
 def _improve(clock: Clock, placed: Placed) -> None:
@@ -268,37 +346,11 @@ def _easy_bound(problem: Problem, objective: str) -> int:
     return dram_bound(problem) if objective == "dram" else latency_bound(problem)
 
 
-def _bound(problem: Problem, solved: Solved, objective: str) -> int:
-    easy = _easy_bound(problem, objective)
-    if not solved.complete:
-        return easy
-    return max(easy, solved.dram_bytes if objective == "dram" else solved.latency_cycles)
-
-
-def _place_shrinking(
-    world: World, problem: Problem, solved: Solved, bound: int, clock: Clock
-) -> list[Placed]:
-    """Placed plans of the problem and of problems with less and less space, until one places."""
-    found: list[Placed] = []
-    for share in SHRINKING:
-        if solved.decision is None or (found and clock.over()):
-            break
-        placed = place_decision(world, problem, solved.decision, 2.0)
-        if placed is not None:
-            found.append(placed)
-            _improve(clock, placed)
-            clock.tell("placement", bound)
-            break
-        smaller = replace(problem, capacity_bytes=problem.capacity_bytes * share // 1000)
-        solved = solve_dynamic(smaller, prices(problem, clock.params.objective), stopped=clock.over)
-    return found
-
-
 def place_decision(
     world: World, problem: Problem, decision: Decision, exact_limit: float
 ) -> Placed | None:
     """Addresses and cycles for a decision; None where no placement was found."""
-    layout = lay_out(world.site, problem, world.recipes, decision)
+    layout = lay_out(world.site, problem, world.recipes, claim_late(problem, decision))
     rectangles = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in layout.buffers]
     offsets = place(rectangles, world.problem.capacity_bytes, exact_limit=exact_limit)
     return None if offsets is None else Placed(layout, run(layout), offsets)

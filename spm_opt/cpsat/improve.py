@@ -1,0 +1,66 @@
+"""From a plan to a better one, or to a proof: CP-SAT started at a known decision.
+
+Used where the dynamic programme had to leave residencies out, so that its plan has no proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from spm_opt.cpsat.model import JointModel, build, decision_of
+from spm_opt.cpsat.search import Budget, search
+from spm_opt.decision import Decision, Outcome
+from spm_opt.problem import Problem
+
+
+def improve(
+    problem: Problem,
+    objective: str,
+    start: Decision,
+    value: int,
+    budget: Budget,
+    report: Callable[[int | None, int], None],
+) -> Outcome:
+    """Search from `start`, of known `value`, for a better decision and a bound.
+
+    Parameters
+    ----------
+    objective : str
+        ``latency`` or ``dram``.
+    report : callable
+        Told every new incumbent (or None) and bound.
+    """
+    joint = build(problem, objective)
+    joint.limit(objective, value)
+    _hint(joint, start)
+    found = search(joint, budget, report)
+    if found.values is None or found.value is None:
+        return Outcome(start, value, min(max(found.bound, 0), value))
+    return Outcome(decision_of(problem, found.values), found.value, found.bound)
+
+
+def _hint(joint: JointModel, start: Decision) -> None:
+    values = choices(joint.problem, start)
+    for name, variable in joint.variables.named(joint.problem).items():
+        if name[0] in ("use", "pin", "reload", "held", "own"):
+            joint.model.add_hint(variable, values.get(name, 0))
+
+
+def choices(problem: Problem, decision: Decision) -> dict[tuple[Any, ...], int]:
+    """The values of the model's choices, by name, that a decision stands for."""
+    used = [problem.candidates[k] for k in decision.candidates]
+    ends = {c.first: c.end for c in used}
+    leader = {part: c.first for c in used for part in range(c.first, c.end)}
+    values: dict[tuple[Any, ...], int] = {("use", c.recipe): 1 for c in used}
+    loads = set(decision.reloads)
+    for t, first, end in decision.resident:
+        begin = first if (t, first) in loads else problem.maps[t].birth + 1
+        last = ends[leader[end - 1]]
+        values |= {("pin", t, v): 1 for v in range(begin, last)}
+    values |= {("reload", t, v): 1 for t, v in loads}
+    for c, start in enumerate(decision.weight_starts):
+        if start >= 0:
+            values |= {("held", c, v): 1 for v in range(start, c + 1)}
+            values["own", c] = int(start == leader[c])
+    return values

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spm_opt.errors import GraphError
+from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, operand_of
 from spm_opt.graph.normalize import normalize
 from spm_opt.graph.ops import (
@@ -568,3 +569,32 @@ def test_scores_keep_their_scale(image: Net) -> None:
     net.constant("scale", "div", "scores")
     net.add("soft", Softmax(-1), "scale")
     assert names(net.normal("soft")) == ["scores", "scale", "soft"]
+
+
+def test_concatenations_that_begin_alike_are_joined_step_by_step():
+    builder = NetworkBuilder("dense")
+    maps = [builder.input("x", (1, 2, 4, 4))]
+    for i in range(3):
+        joined = builder.concat(maps, axis=1, name=f"join{i}") if i else maps[0]
+        maps.append(builder.conv(joined, 2, 1, name=f"conv{i}"))
+    builder.output(builder.concat(maps, axis=1, name="last"))
+    network = builder.build()
+    of = {layer.name: [operand.tensor for operand in layer.inputs] for layer in network.layers}
+    assert of["join1"] == ["x", "conv0"]
+    assert of["join2"] == ["join1", "conv1"]
+    assert of["last"] == ["join2", "conv2"]
+    assert network.tensors["last"].shape == (1, 8, 4, 4)
+
+
+def test_concatenations_on_other_axes_or_in_other_orders_are_left_alone():
+    builder = NetworkBuilder("apart")
+    x, y = builder.input("x", (1, 2, 4, 4)), builder.input("y", (1, 2, 4, 4))
+    z = builder.input("z", (1, 2, 4, 4))
+    first = builder.concat([x, y], axis=1, name="first")
+    builder.output(
+        first,
+        builder.concat([y, x, z], axis=1, name="turned"),
+        builder.concat([x, y, z], axis=2, name="stacked"),
+    )
+    of = {layer.name: len(layer.inputs) for layer in builder.build().layers}
+    assert of == {"first": 2, "turned": 3, "stacked": 3}

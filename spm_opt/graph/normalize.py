@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from spm_opt.errors import GraphError
-from spm_opt.graph.network import Layer, Network, Tensor, Weight, operand_of, topological
+from spm_opt.graph.network import (
+    Layer,
+    Network,
+    Operand,
+    Tensor,
+    Weight,
+    operand_of,
+    topological,
+)
 from spm_opt.graph.ops import (
     BatchNorm,
     Binary,
@@ -355,9 +363,36 @@ def _with_padding(producer: Layer, layer: Layer) -> Layer:
     return replace(layer, op=replace(conv, pads=pads), inputs=producer.inputs, folded=folded)
 
 
+# --- concatenations that begin alike -----------------------------------------------------------
+
+
+def _share_prefixes(network: Network) -> Network:
+    """Let a concatenation that begins as another one begin with that one's output.
+
+    DenseNet's exports join all earlier maps anew in every layer; joined step by step the bytes
+    are the same, but only one map stays alive instead of all.
+    """
+    joined: dict[tuple[int, tuple[Operand, ...]], str] = {}
+    layers = list(network.layers)
+    for index in topological(network):
+        layer = layers[index]
+        if not isinstance(layer.op, Concat) or layer.op.constants:
+            continue
+        axis = layer.op.axis % len(layer.output_shape)
+        joined.setdefault((axis, layer.inputs), layer.output)
+        for length in range(len(layer.inputs) - 1, 1, -1):
+            name = joined.get((axis, layer.inputs[:length]))
+            if name is not None:
+                prefix = operand_of(network.tensors[name])
+                layers[index] = replace(layer, inputs=(prefix, *layer.inputs[length:]))
+                break
+    return replace(network, layers=tuple(layers))
+
+
 _PASSES: tuple[Callable[[Network], Network], ...] = (
     _drop_dead,
     _fold_views,
     fold_patterns,
     _fold_epilogues,
+    _share_prefixes,
 )

@@ -12,19 +12,26 @@ from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.decision import Decision
 from spm_opt.fusion import (
     Recipe,
-    channel_runs,
-    channel_tiles,
+    channel_cuts,
     layer_tile_cycles,
     part_cycles,
     recipe_chain,
-    stored_rows,
-    streamed_rows,
 )
-from spm_opt.parts import Part, channel_weight_bytes, part_channels
+from spm_opt.graph.network import Layer
+from spm_opt.parts import Part
+from spm_opt.parts_space import channel_weight_bytes, tile_inputs
 from spm_opt.problem import Candidate, Problem
 from spm_opt.schedule import Buffer, Compute, Step, Transfer
 from spm_opt.site import Site
-from spm_opt.tiling import Chain, Rows
+from spm_opt.tiling import (
+    Chain,
+    Rows,
+    channel_runs,
+    input_channels,
+    slice_row_bytes,
+    stored_rows,
+    streamed_rows,
+)
 
 __all__ = ["Layout", "Program", "lay_out"]
 
@@ -158,7 +165,7 @@ class _Writer:
         channels: Channels, size: int,
     ) -> Transfer:  # fmt: skip
         layer = self.site.network.layers[index]
-        begin = 0 if channels is None else channel_weight_bytes(layer, channels[0])
+        begin = 0 if channels is None else channel_weight_bytes(layer, (0, channels[0]))
         moved = moved_bytes(self.site.hardware.dram, size)
         return Transfer(
             "load", "weights", layer.name, buffer, step, need_step, tile, (0, 0), channels,
@@ -174,7 +181,7 @@ class _Writer:
         count, offset = rows[1] - rows[0], rows[0] * tensor.row_bytes
         run_bytes, runs = count * tensor.row_bytes, 1
         if channels is not None:
-            lead, run_bytes = channel_runs(self.site, tensor.name, channels[1] - channels[0])
+            lead, run_bytes = channel_runs(self.site.network, tensor.name, channels)
             offset += run_bytes // (channels[1] - channels[0]) * channels[0]
             runs = lead * count
         moved = moved_bytes(self.site.hardware.dram, run_bytes, runs)
@@ -222,7 +229,8 @@ class _Writer:
             cycles: list[int] = layer_tile_cycles(self.site, chain, i).tolist()
             return cycles
         layer = self.site.network.layers[chain.layers[i]]
-        sliced: list[int] = part_cycles(self.site, layer, recipe.part, chain).tolist()
+        channels = recipe.part.channels
+        sliced: list[int] = part_cycles(self.site, layer, channels, chain).tolist()
         return sliced
 
     def _compute(
@@ -244,19 +252,38 @@ class _Writer:
         self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program
     ) -> dict[str, int]:
         found: dict[str, int] = {}
+        channels = None if recipe.part is None else recipe.part.channels
+        layer = self.site.layer_at(recipe.positions[0])
+        cuts = {} if channels is None else input_channels(self.site.network, layer, channels)
         for name, need in chain.needs.items():
             t = self.site.map_index[name]
             if t in candidate.reads:
                 found[name] = self.maps[t, step]
                 continue
-            tensor = self.site.network.tensors[name]
-            loads, held = streamed_rows(need, tensor.rows, recipe.depth)
-            found[name] = self._add("input", name, held, tensor.row_bytes, step, step + 1)
-            for tile, rows in _spans(loads):
-                program.loads[tile].append(
-                    self._map_transfer("load", t, found[name], step, tile, rows, None)
-                )
+            found[name] = self._row_input(
+                step, name, need, recipe.depth, chain, cuts.get(name), program
+            )
         return found
+
+    def _row_input(
+        self, step: int, name: str, need: Rows, depth: int, chain: Chain, channels: Channels,
+        program: Program,
+    ) -> int:  # fmt: skip
+        """A map streamed by rows, all its channels or those of a slice."""
+        extent = self.site.network.tensors[name].rows
+        loads, held = streamed_rows(need, extent, depth, chain.cuts)
+        buffer = self._row_buffer("input", step, name, int(held[0]), channels)
+        for tile, rows in _spans(loads):
+            program.loads[tile].append(
+                self._map_transfer(
+                    "load", self.site.map_index[name], buffer, step, tile, rows, channels
+                )
+            )
+        return buffer
+
+    def _row_buffer(self, kind: str, step: int, name: str, held: int, channels: Channels) -> int:
+        row_bytes = slice_row_bytes(self.site.network, name, channels)
+        return self._add(kind, name, held, row_bytes, step, step + 1, channels)
 
     def _outputs(
         self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program
@@ -275,8 +302,8 @@ class _Writer:
                 found[name] = self._output_buffer(step, recipe, chain, i)
                 rolling.append((t, i))
             else:
-                row_bytes = self.site.network.tensors[name].row_bytes
-                found[name] = self._add("stripe", name, chain.held[i], row_bytes, step, step + 1)
+                held = int(chain.held[i][0])
+                found[name] = self._row_buffer("stripe", step, name, held, None)
         channels = None if recipe.part is None else recipe.part.channels
         program.rolling = {found[self.site.map_names[t]] for t, _ in rolling}
         for t, i in rolling + written:
@@ -289,57 +316,100 @@ class _Writer:
 
     def _output_buffer(self, step: int, recipe: Recipe, chain: Chain, i: int) -> int:
         name = self.site.network.layers[chain.layers[i]].output
-        _, held = stored_rows(chain, i, recipe.depth)
-        if recipe.part is None:
-            row_bytes = self.site.network.tensors[name].row_bytes
-            return self._add("output", name, held, row_bytes, step, step + 1)
-        lead, run_bytes = channel_runs(self.site, name, part_channels(recipe.part))
-        return self._add(
-            "output", name, held, lead * run_bytes, step, step + 1, recipe.part.channels
-        )
+        held = int(stored_rows(chain, i, recipe.depth)[1][0])
+        channels = None if recipe.part is None else recipe.part.channels
+        return self._row_buffer("output", step, name, held, channels)
+
+    # ---------------------------------------------------------------- channel tiles
 
     def _channel_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-        site, part = self.site, self.site.parts[candidate.first]
-        layer, index = site.layer_at(recipe.positions[0]), part.layer
-        tiles = channel_tiles(layer, part, recipe.height)
+        part = self.site.parts[candidate.first]
+        layer = self.site.network.layers[part.layer]
+        cuts = channel_cuts(layer, part, (recipe.height,))
+        tiles = [channels for _, channels in _spans(cuts.tiles)]
         program = Program(self._step(recipe, len(tiles)))
         program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
-        unit = max(channel_weight_bytes(layer, e - b) for b, e in tiles)
-        stream = self._add(
-            "weight_stream", layer.name, recipe.depth, unit, step, step + 1, part.channels
-        )
-        chain = recipe_chain(site, recipe)
-        buffers = self._inputs(step, candidate, Recipe(
-            recipe.positions, recipe.part, "rows", layer.rows, 1, recipe.halo
-        ), chain, program)  # fmt: skip
-        t = site.map_index[layer.output]
-        if t in candidate.keeps:
-            output = self.maps[t, step]
-        else:
-            lead, run = zip(
-                *(channel_runs(site, layer.output, e - b) for b, e in tiles), strict=True
-            )
-            size = layer.rows * max(a * b for a, b in zip(lead, run, strict=True))
-            output = self._add(
-                "channel_output", layer.output, recipe.depth, size, step, step + 1, part.channels
-            )
-            program.rolling = {output}
+        chain = recipe_chain(self.site, recipe)
+        buffers = self._tiled_inputs(step, candidate, recipe, chain, tiles, program)
+        weights = self._tiled_weights(step, part, recipe, tiles, program)
+        output = self._tiled_output(step, candidate, layer, part, recipe, tiles, program)
         for tile, channels in enumerate(tiles):
-            size = channel_weight_bytes(layer, channels[1] - channels[0])
-            program.loads[tile].append(
-                self._weight_transfer(index, stream, step, step, tile, channels, size)
-            )
-            if t in candidate.stores:
-                program.stores[tile].append(
-                    self._map_transfer("store", t, output, step, tile, (0, layer.rows), channels)
-                )
-            cycles = part_cycles(site, layer, Part(index, channels, size), chain)
+            cycles = part_cycles(self.site, layer, channels, chain)
             program.computes.append([Compute(
                 layer.name, step, tile, (0, layer.rows), channels,
-                tuple(buffers[operand.tensor] for operand in layer.inputs), (stream,), output,
+                tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
                 0, int(cycles[0]),
             )])  # fmt: skip
         return program
+
+    def _tile_buffer(
+        self, kind: str, step: int, name: str, part: Part, depth: int, tiles: list[tuple[int, int]]
+    ) -> int:
+        # the first tile is as wide as any
+        row_bytes = slice_row_bytes(self.site.network, name, tiles[0])
+        unit = self.site.network.tensors[name].rows * row_bytes
+        return self._add(kind, name, depth, unit, step, step + 1, part.channels)
+
+    def _tiled_inputs(
+        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain,
+        tiles: list[tuple[int, int]], program: Program,
+    ) -> dict[str, int]:  # fmt: skip
+        """Channelwise inputs come with each tile, the others whole with the first."""
+        part = self.site.parts[candidate.first]
+        layer = self.site.network.layers[part.layer]
+        by_tile = tile_inputs(self.site.network, layer, recipe.height)
+        inputs = input_channels(self.site.network, layer, part.channels)
+        found: dict[str, int] = {}
+        for name, need in chain.needs.items():
+            t, rows = self.site.map_index[name], self.site.network.tensors[name].rows
+            if t in candidate.reads:
+                found[name] = self.maps[t, step]
+            elif name in by_tile:
+                found[name] = self._tile_buffer(
+                    "channel_input", step, name, part, recipe.depth, tiles
+                )
+                for tile, channels in enumerate(tiles):
+                    program.loads[tile].append(
+                        self._map_transfer("load", t, found[name], step, tile, (0, rows), channels)
+                    )
+            else:
+                found[name] = self._row_input(step, name, need, 1, chain, inputs[name], program)
+        return found
+
+    def _tiled_weights(
+        self, step: int, part: Part, recipe: Recipe, tiles: list[tuple[int, int]], program: Program
+    ) -> tuple[int, ...]:
+        layer = self.site.network.layers[part.layer]
+        if not layer.weight_bytes:
+            return ()
+        sizes = [channel_weight_bytes(layer, channels) for channels in tiles]
+        stream = self._add(
+            "weight_stream", layer.name, recipe.depth, max(sizes), step, step + 1, part.channels
+        )
+        for tile, (channels, size) in enumerate(zip(tiles, sizes, strict=True)):
+            program.loads[tile].append(
+                self._weight_transfer(part.layer, stream, step, step, tile, channels, size)
+            )
+        return (stream,)
+
+    def _tiled_output(
+        self, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
+        tiles: list[tuple[int, int]], program: Program,
+    ) -> int:  # fmt: skip
+        t = self.site.map_index[layer.output]
+        if t in candidate.keeps:
+            output = self.maps[t, step]
+        else:
+            output = self._tile_buffer(
+                "channel_output", step, layer.output, part, recipe.depth, tiles
+            )
+            program.rolling = {output}
+        if t in candidate.stores:
+            for tile, channels in enumerate(tiles):
+                program.stores[tile].append(
+                    self._map_transfer("store", t, output, step, tile, (0, layer.rows), channels)
+                )
+        return output
 
 
 def _spans(rows: Rows) -> list[tuple[int, tuple[int, int]]]:

@@ -1,22 +1,34 @@
 """Parts and orders: the linear sequence of work that groups are runs of.
 
-A *part* is a layer, or one output-channel slice of a layer whose weights are large. Slices let
-large weights stream through a small scratchpad: each is loaded, and may be prefetched, by itself,
-shares its input with its siblings and writes its own channels of the same output, without a copy.
-This room cuts and orders; it chooses nothing and knows no price.
+A *part* is a layer, or one output-channel slice of a layer whose weights are large or whose rows
+fit in no other way. Slices let large weights stream through a small scratchpad: each is loaded,
+and may be prefetched, by itself, shares its input with its siblings and writes its own channels of
+the same output, without a copy. This room cuts and orders; it chooses nothing and knows no price.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
 from spm_opt.graph.network import Layer, Network, topological
+from spm_opt.hardware import Scratchpad
+from spm_opt.parts_space import (
+    channel_count,
+    channel_heights,
+    channel_tile_bytes,
+    channel_weight_bytes,
+    row_tile_bytes,
+    slice_edges,
+    widest_slice,
+)
 from spm_opt.units import ceil_div
 
-#: a layer is sliced into at most this many parts; larger weights are streamed in channel tiles
+#: weights that would need more slices are streamed in channel tiles, where all inputs fit
 MAX_SLICES: Final = 16
 #: no slice needs to be smaller than this, however large the scratchpad
 SLICE_BYTES: Final = 256 * 1024
@@ -41,46 +53,69 @@ class Part:
     weight_bytes: int
 
 
-def cut(network: Network, order: tuple[int, ...], capacity_bytes: int) -> tuple[Part, ...]:
-    """The layers in `order`, those of large weights cut into output-channel slices.
+def cut(network: Network, order: tuple[int, ...], spm: Scratchpad) -> tuple[Part, ...]:
+    """The layers in `order`, those that need it cut into output-channel slices.
 
     Weights above a quarter of the scratchpad (at most `SLICE_BYTES`) are cut into slices of about
-    that size; weights that would need more than `MAX_SLICES` are left whole, to be streamed.
+    that size. Weights that would need more than `MAX_SLICES` are left whole, to be streamed in
+    channel tiles, where a tile fits half the scratchpad beside all that it reads. A layer that
+    fits in no tiling so far is cut as finely as it takes.
     """
     parts: list[Part] = []
     for index in order:
-        parts.extend(_slices(network.layers[index], index, capacity_bytes))
+        parts.extend(_slices(network.layers[index], index, slice_count(network, spm, index)))
     return tuple(parts)
 
 
-def _slices(layer: Layer, index: int, capacity_bytes: int) -> list[Part]:
-    whole = [Part(index, None, layer.weight_bytes)]
-    axis = layer.op.channel_axis(layer.output_shape)
-    target = max(1, min(SLICE_BYTES, capacity_bytes // 4))
-    if axis is None or layer.weight_bytes <= target or not layer.op.tileable:
-        return whole
-    step = layer.op.channel_step()
-    blocks = layer.output_shape[axis] // step
-    count = min(ceil_div(layer.weight_bytes, target), blocks)
-    if not 2 <= count <= MAX_SLICES:
-        return whole
-    edges = [blocks * i // count * step for i in range(count + 1)]
-    return [
-        Part(index, (begin, end), channel_weight_bytes(layer, end - begin))
-        for begin, end in zip(edges, edges[1:], strict=False)
+def slice_count(network: Network, spm: Scratchpad, index: int) -> int:
+    """Number of slices that a layer is cut into."""
+    layer, most = network.layers[index], channel_count(network.layers[index])
+    if most < 2:
+        return 1
+    capacity = spm.capacity_bytes
+    target = max(1, min(SLICE_BYTES, capacity // 4))
+    wanted = min(ceil_div(layer.weight_bytes, target), most) if layer.loops else 1
+    wanted = max(1, wanted)
+    tile = _tile_bytes(network, spm, index)
+    if (wanted > MAX_SLICES and tile <= capacity // 2) or (wanted == 1 and tile <= capacity):
+        return 1
+    if _fits(network, spm, index, wanted, capacity):
+        return wanted
+    # finer slices of what reads its own channels read nothing twice: leave room for others
+    limits = (capacity // 2, capacity) if all(network.sliced_reads[layer.name]) else (capacity,)
+    for limit in limits:
+        if _fits(network, spm, index, most, limit):
+            return _fewest(network, spm, index, range(wanted, most + 1), limit)
+    return wanted
+
+
+def _fewest(network: Network, spm: Scratchpad, index: int, counts: range, limit_bytes: int) -> int:
+    """Least of `counts` at which slices fit; the last does, and more slices need no more space."""
+    return counts[
+        bisect_left(counts, True, key=lambda n: _fits(network, spm, index, n, limit_bytes))
     ]
 
 
-def channel_weight_bytes(layer: Layer, channels: int) -> int:
-    """Bytes of the constants of `channels` output channels."""
-    axis = layer.op.channel_axis(layer.output_shape)
-    total = 1 if axis is None else layer.output_shape[axis]
-    return layer.weight_bytes * channels // total
+def _fits(network: Network, spm: Scratchpad, index: int, count: int, limit_bytes: int) -> bool:
+    """Whether each of `count` slices runs row by row within `limit_bytes`."""
+    widest = widest_slice(network.layers[index], count)
+    return row_tile_bytes(network, spm, index, widest) <= limit_bytes
 
 
-def part_channels(part: Part) -> int | None:
-    """Output channels of a slice; None for a whole layer."""
-    return None if part.channels is None else part.channels[1] - part.channels[0]
+def _tile_bytes(network: Network, spm: Scratchpad, index: int) -> int:
+    """Least space of the whole layer in channel tiles; more than there is where it has none."""
+    heights = channel_heights(network, network.layers[index], None, spm.capacity_bytes)
+    return min(
+        (channel_tile_bytes(network, spm, index, height) for height in heights),
+        default=spm.capacity_bytes + 1,
+    )
+
+
+def _slices(layer: Layer, index: int, count: int) -> list[Part]:
+    if count == 1:
+        return [Part(index, None, layer.weight_bytes)]
+    slices = pairwise(slice_edges(layer, count))
+    return [Part(index, slice_, channel_weight_bytes(layer, slice_)) for slice_ in slices]
 
 
 def source_order(network: Network) -> tuple[int, ...]:
@@ -151,4 +186,4 @@ def distinct_orders(network: Network, limit: int) -> dict[str, tuple[int, ...]]:
 def has_unique_order(network: Network) -> bool:
     """Whether the DAG admits one topological order only."""
     order = topological(network)
-    return all(network.graph.has_edge(a, b) for a, b in zip(order, order[1:], strict=False))
+    return all(network.graph.has_edge(a, b) for a, b in pairwise(order))

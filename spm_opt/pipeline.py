@@ -46,18 +46,26 @@ def pipeline_spans(compute: Ints, load: Ints, store: Ints, written: Ints, depth:
         1 or 2.
     """
     count, tiles = compute.shape
+    compute, load, store, written = (
+        np.ascontiguousarray(a.T) for a in (compute, load, store, written)
+    )
+    stores, writes = store.any(), written.any()
     zero = np.zeros(count, dtype=np.int64)
-    dma, ends, drained, loaded = load[:, 0].copy(), [zero, zero], [zero, zero], load[:, 0]
+    dma, ends, drained, loaded = load[0], [zero, zero], [zero, zero], load[0]
     for t in range(tiles):
-        end = np.maximum(np.maximum(ends[-1], loaded), drained[-depth]) + compute[:, t]
+        end = np.maximum(ends[-1], loaded)
+        if stores:
+            end = np.maximum(end, drained[-depth])
+        end = end + compute[t]
         ends = [ends[-1], end]
         if t + 1 < tiles:
-            step = load[:, t + 1]
+            step = load[t + 1]
             loaded = np.where(step > 0, np.maximum(dma, ends[-depth]) + step, 0)
             dma = np.maximum(dma, loaded)
-        out = np.where(store[:, t] > 0, np.maximum(dma, end) + store[:, t], 0)
-        dma = np.maximum(dma, out)
-        drained = [drained[-1], out]
-        late = np.where(written[:, t] > 0, np.maximum(dma, end) + written[:, t], 0)
-        dma = np.maximum(dma, late)
+        if stores:
+            out = np.where(store[t] > 0, np.maximum(dma, end) + store[t], 0)
+            dma, drained = np.maximum(dma, out), [drained[-1], out]
+        if writes:
+            late = np.where(written[t] > 0, np.maximum(dma, end) + written[t], 0)
+            dma = np.maximum(dma, late)
     return Spans(np.maximum(ends[-1], dma), dma)

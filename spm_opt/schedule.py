@@ -14,8 +14,8 @@ barriers, and must have ended before step ``need_step`` begins. Every command st
 its engine, the barrier and its data allow: the cycles in the schedule are exactly those.
 
 A step that computes channels ``[b, e)`` of a layer reads all of an operand, unless the operator
-is *channelwise* in it (`Network.sliced_reads`): then it reads channels ``[b, e)`` of the operand
-only, and what is streamed of it are those.
+is *channelwise* in it (`Network.operand_channels`): then it reads channels ``[b, e)`` of the
+operand only, made up to whole groups, and what is streamed of it are those.
 
 Within a step a tile computes after its own loads; a load of tile ``t`` waits for the compute of
 tile ``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t``

@@ -67,7 +67,7 @@ class Site:
 
 def make_site(network: Network, hardware: Hardware, order: tuple[int, ...]) -> Site:
     """Lay `network` out in `order` on `hardware`."""
-    parts = cut(network, order, hardware.spm.capacity_bytes)
+    parts = cut(network, order, hardware.spm)
     spans: list[tuple[int, int]] = []
     begin = 0
     for index in order:

@@ -1,26 +1,31 @@
 """Tiles of a run of layers: which rows each layer computes, each buffer holds, each tile moves.
 
-The last layer's output is cut into stripes of rows (or, for a single layer, into runs of output
-channels with all their rows). Everything else follows backwards through the operators' row maps,
-as arrays over the tiles. With **retain** a row is computed once and kept in a rolling buffer while
-a later tile needs it; with **recompute** each tile computes all rows that it needs. Rows of maps
-that are streamed from DRAM are always retained while needed: each is loaded once.
+The last layer's output is cut into stripes of rows. Everything else follows backwards through the
+operators' row maps, as arrays over the tiles. With **retain** a row is computed once and kept in a
+rolling buffer while a later tile needs it; with **recompute** each tile computes all rows that it
+needs. Rows of maps that are streamed from DRAM are always retained while needed: each is loaded
+once. Several cuttings of the same map lie side by side in one array: what is asked of one is
+answered for all.
 
 This room knows shapes and rows; no cycles, no bandwidth, no choice.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.graph.network import Layer, Network
-from spm_opt.graph.ops import RowMap
+from spm_opt.graph.ops import RowMap, row_axis
 from spm_opt.units import ceil_div
 
 Ints = NDArray[np.int64]
+#: channels ``[begin, end)``; None for all
+Channels = tuple[int, int] | None
 
 #: numbers of stripes that are tried, besides one row a stripe
 STRIPE_COUNTS = (
@@ -43,16 +48,64 @@ class Rows:
         return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Cuttings:
+    """Ways to cut an axis into tiles, side by side in the same arrays.
+
+    Attributes
+    ----------
+    heights : tuple of int
+        Rows (or channels) of a tile, one a cutting.
+    tiles : Rows
+        The tiles of all cuttings.
+    first, last : int64 array (tiles,)
+        First and last tile of the cutting that each tile belongs to.
+    owner : int64 array (tiles,)
+        Number of that cutting.
+    starts : int64 array (cuttings,)
+        First tile of each cutting.
+    """
+
+    heights: tuple[int, ...]
+    tiles: Rows
+    first: Ints
+    last: Ints
+    owner: Ints
+    starts: Ints
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Tiles ``[begin, end)`` of each cutting."""
+        ends = [*self.starts[1:].tolist(), len(self.owner)]
+        return list(zip(self.starts.tolist(), ends, strict=True))
+
+    def total(self, values: Ints) -> Ints:
+        """Sums of `values` over the tiles of each cutting."""
+        sums: Ints = np.add.reduceat(values, self.starts)
+        return sums
+
+    def largest(self, values: Ints) -> Ints:
+        """Largest of `values` in each cutting."""
+        found: Ints = np.maximum.reduceat(values, self.starts)
+        return found
+
+
 def stripe_heights(rows: int) -> tuple[int, ...]:
     """Distinct stripe heights for a map of `rows` rows, tallest first."""
     heights = {ceil_div(rows, count) for count in STRIPE_COUNTS if count <= rows}
     return tuple(sorted(heights | {1}, reverse=True))
 
 
-def stripes(rows: int, height: int) -> Rows:
-    """The stripes of `height` rows that cover ``[0, rows)``."""
-    begin = np.arange(0, rows, height, dtype=np.int64)
-    return Rows(begin, np.minimum(begin + height, rows))
+def cuttings(begin: int, end: int, heights: Sequence[int]) -> Cuttings:
+    """``[begin, end)`` cut into tiles of each of `heights`; the last tile may be smaller."""
+    counts = np.array([ceil_div(end - begin, height) for height in heights], dtype=np.int64)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    low = np.concatenate([np.arange(begin, end, height, dtype=np.int64) for height in heights])
+    high = np.minimum(low + np.repeat(np.array(heights, dtype=np.int64), counts), end)
+    owner = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    return Cuttings(
+        tuple(heights), Rows(low, high), starts[owner], ends[owner] - 1, owner, starts
+    )  # fmt: skip
 
 
 def needed(row_map: RowMap, rows: Rows, extent: int) -> Rows:
@@ -75,7 +128,7 @@ def hull(a: Rows | None, b: Rows) -> Rows:
     return Rows(np.minimum(a.begin, b.begin), np.maximum(a.end, b.end))
 
 
-def fresh(need: Rows, extent: int, complete: bool) -> Rows:
+def fresh(need: Rows, extent: int, complete: bool, cuts: Cuttings) -> Rows:
     """Rows that each tile adds when earlier ones are retained.
 
     Parameters
@@ -88,57 +141,65 @@ def fresh(need: Rows, extent: int, complete: bool) -> Rows:
         Whether every row must appear (somebody outside reads the map); otherwise rows that no
         tile needs are skipped.
     """
-    end = np.maximum.accumulate(need.end)
+    # each cutting is lifted above all before it: the running maximum starts anew there
+    lift = cuts.owner * (extent + 1)
+    end: Ints = np.maximum.accumulate(need.end + lift) - lift
     if complete:
-        end[-1] = extent
+        end[cuts.last] = extent
     begin = np.concatenate((np.zeros(1, dtype=np.int64), end[:-1]))
+    begin[cuts.starts] = 0
     if not complete:
         begin = np.minimum(np.maximum(begin, need.begin), end)
     return Rows(begin, end)
 
 
-def live_from(need: Rows) -> Ints:
+def live_from(need: Rows, extent: int, cuts: Cuttings) -> Ints:
     """First row that a tile or a later one still needs."""
-    low: Ints = np.minimum.accumulate(need.begin[::-1])[::-1]
+    lift = cuts.owner * (extent + 1)
+    low: Ints = np.minimum.accumulate((need.begin + lift)[::-1])[::-1] - lift
     return low
 
 
-def held_rows(low: Ints, high: Ints) -> int:
-    """Rows of a rolling buffer that holds rows ``[low, high)`` at each tile."""
-    return max(1, int(np.max(high - low)))
+def held_rows(low: Ints, high: Ints, cuts: Cuttings) -> Ints:
+    """Rows of rolling buffers, one a cutting, that hold rows ``[low, high)`` at each tile."""
+    return np.maximum(cuts.largest(high - low), 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A run of layers under one striping, built backwards from its last layer.
+    """A run of layers under one or more cuttings, built backwards from its last layer.
 
     Attributes
     ----------
+    cuts : Cuttings
+        Of the last layer's output rows.
     layers : tuple of int
         Layers of the run, last first.
     computed : tuple of Rows
         Output rows that each layer computes per tile.
     read : tuple of tuple of Rows
         Rows that each layer reads of each of its operands, per tile.
-    held : tuple of int
+    held : tuple of int64 array (cuttings,)
         Rows of each layer's output that must be held for later tiles (rolling buffer).
-    low : tuple of int64 array
-        First row of each layer's output still needed, per tile.
+    low : tuple of int64 array (tiles,)
+        First row of each layer's output still needed.
     needs : mapping of str to Rows
         Rows of every outside map that the tiles need.
     """
 
+    cuts: Cuttings
     layers: tuple[int, ...]
     computed: tuple[Rows, ...]
     read: tuple[tuple[Rows, ...], ...]
-    held: tuple[int, ...]
+    held: tuple[Ints, ...]
     low: tuple[Ints, ...]
     needs: dict[str, Rows]
 
 
-def start_chain(network: Network, index: int, tiles: Rows) -> Chain:
-    """The chain of the last layer alone."""
-    empty = Chain((), (), (), (), (), {network.layers[index].output: tiles})
+def start_chain(network: Network, index: int, heights: Sequence[int]) -> Chain:
+    """The chain of the last layer alone, its output cut into stripes of each of `heights`."""
+    cuts = cuttings(0, network.layers[index].rows, heights)
+    empty = Chain(cuts, (), (), (), (), (), {network.layers[index].output: cuts.tiles})
     return grow_chain(network, empty, index, "retain", complete=True)
 
 
@@ -155,10 +216,10 @@ def grow_chain(network: Network, chain: Chain, index: int, halo: str, complete: 
     layer = network.layers[index]
     needs = dict(chain.needs)
     need = needs.pop(layer.output)
-    new = fresh(need, layer.rows, complete)
+    new = fresh(need, layer.rows, complete, chain.cuts)
     # the first rows anyone asks for may lie above rows that only the outside reads
     own = Rows(np.minimum(need.begin, new.begin), new.end) if halo == "recompute" else new
-    low = np.minimum(live_from(need), own.begin)
+    low = np.minimum(live_from(need, layer.rows, chain.cuts), own.begin)
     read = tuple(
         needed(layer.input_rows(i), own, network.tensors[operand.tensor].rows)
         for i, operand in enumerate(layer.inputs)
@@ -166,18 +227,76 @@ def grow_chain(network: Network, chain: Chain, index: int, halo: str, complete: 
     for operand, rows in zip(layer.inputs, read, strict=True):
         needs[operand.tensor] = hull(needs.get(operand.tensor), rows)
     return Chain(
+        chain.cuts,
         (*chain.layers, index),
         (*chain.computed, own),
         (*chain.read, read),
-        (*chain.held, held_rows(low, own.end)),
+        (*chain.held, held_rows(low, own.end, chain.cuts)),
         (*chain.low, low),
         needs,
     )
 
 
-def read_bytes(network: Network, layer: Layer, read: tuple[Rows, ...], weight_bytes: int) -> Ints:
-    """SPM bytes that each tile of `layer` reads: operand rows, each operand once, and weights."""
+def streamed_rows(need: Rows, extent: int, depth: int, cuts: Cuttings) -> tuple[Rows, Ints]:
+    """Rows loaded by each tile, and rows that the rolling buffer of each cutting holds."""
+    loads = fresh(need, extent, complete=False, cuts=cuts)
+    ahead = np.minimum(np.arange(len(cuts.last)) + depth - 1, cuts.last)
+    return loads, held_rows(live_from(need, extent, cuts), loads.end[ahead], cuts)
+
+
+def stored_rows(chain: Chain, i: int, depth: int) -> tuple[Rows, Ints]:
+    """Rows stored by each tile of a chain's layer, and rows that its rolling buffers hold."""
+    own, cuts = chain.computed[i], chain.cuts
+    begin = np.concatenate((np.zeros(1, dtype=np.int64), own.end[:-1]))
+    begin[cuts.starts] = 0
+    oldest = np.maximum(np.arange(len(begin)) - depth + 1, cuts.first)
+    low = np.minimum(chain.low[i], begin[oldest])
+    return Rows(begin, own.end), held_rows(low, own.end, cuts)
+
+
+# --------------------------------------------------------------------------- bytes
+
+
+def channel_runs(network: Network, tensor: str, channels: Channels) -> tuple[int, int]:
+    """Contiguous DRAM runs a row, and bytes of one, of channels ``[begin, end)`` of a map.
+
+    All channels (None) of a row are one run; some of them are one run for each leading index.
+    """
+    map_, axis = network.tensors[tensor], network.channel_axes.get(tensor)
+    if channels is None or axis is None:
+        return 1, map_.row_bytes
+    rows = row_axis(map_.shape)
+    lead = math.prod(extent for i, extent in enumerate(map_.shape[:axis]) if i != rows)
+    return lead, map_.row_bytes // lead * (channels[1] - channels[0]) // map_.shape[axis]
+
+
+def slice_row_bytes(network: Network, tensor: str, channels: Channels) -> int:
+    """Bytes of one row of channels ``[begin, end)`` of a map; of all by default."""
+    runs, run_bytes = channel_runs(network, tensor, channels)
+    return runs * run_bytes
+
+
+def input_channels(network: Network, layer: Layer, channels: Channels) -> dict[str, Channels]:
+    """Channels of each input that output `channels` of `layer` read; None for all of them."""
+    return {
+        operand.tensor: network.operand_channels(layer, i, channels)
+        for i, operand in enumerate(layer.inputs)
+    }
+
+
+def read_bytes(
+    network: Network, layer: Layer, read: tuple[Rows, ...], weight_bytes: int,
+    channels: Channels = None,
+) -> Ints:  # fmt: skip
+    """SPM bytes that each tile of `layer` reads: rows of each operand, and weights.
+
+    Parameters
+    ----------
+    channels : (int, int), optional
+        Output channels ``[begin, end)`` of a slice; of channelwise operands no others are read.
+    """
     total = np.full_like(read[0].begin, weight_bytes) if read else np.array([weight_bytes])
+    own = input_channels(network, layer, channels)
     for operand, rows in zip(layer.inputs, read, strict=True):
-        total = total + rows.count * network.tensors[operand.tensor].row_bytes
+        total = total + rows.count * slice_row_bytes(network, operand.tensor, own[operand.tensor])
     return total

@@ -250,6 +250,21 @@ class Network:
         """
         return {layer.name: self._sliced_reads(layer) for layer in self.layers}
 
+    def operand_channels(
+        self, layer: Layer, index: int, channels: tuple[int, int] | None
+    ) -> tuple[int, int] | None:
+        """Channels of operand `index` that output `channels` of `layer` read; None for all.
+
+        Those of a channelwise operand, made up to whole groups.
+        """
+        if channels is None or not self.sliced_reads[layer.name][index]:
+            return None
+        step = layer.op.channel_step()
+        begin, end = channels[0] // step * step, -(-channels[1] // step) * step
+        tensor = self.tensors[layer.inputs[index].tensor]
+        whole = (begin, end) == (0, tensor.shape[self.channel_axes[tensor.name]])
+        return None if whole else (begin, end)
+
     def _sliced_reads(self, layer: Layer) -> tuple[bool, ...]:
         whole: set[str] = set()
         for i, operand in enumerate(layer.inputs):

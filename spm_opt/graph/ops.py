@@ -132,7 +132,7 @@ class Op:
         return None
 
     def channel_step(self) -> int:
-        """Slices of the channel axis are multiples of this many channels."""
+        """Channels of one group: what needs any of a group's inputs needs them all."""
         return 1
 
     def input_channel_axis(
@@ -140,8 +140,9 @@ class Op:
     ) -> int | None:
         """Axis of input `index` that is cut together with the output's channel axis.
 
-        Output channels ``[b, e)`` then need indices ``[b, e)`` of that axis and nothing else of
-        the input (*channelwise*). None where they need all of it.
+        Output channels ``[b, e)`` then need indices ``[b, e)`` of that axis, made up to whole
+        groups of `channel_step`, and nothing else of the input (*channelwise*). None where they
+        need all of it.
         """
         return None
 
@@ -269,7 +270,7 @@ class Conv(Op):
     def input_channel_axis(
         self, index: int, inputs: tuple[Shape, ...], output: Shape
     ) -> int | None:
-        # slices are whole groups, which begin at the same channel on both sides
+        # groups begin at the same channel on both sides
         same = self.groups > 1 and inputs[0][1] == self.out_channels
         return self.channel_axis(output) if same else None
 

@@ -97,8 +97,7 @@ class Facts:
 
     def operand_channels(self, layer: Layer, operand: int, channels: Channels) -> Channels:
         """Channels of an operand that output `channels` of `layer` read."""
-        own = self.schedule.network.sliced_reads[layer.name][operand]
-        return channels if own else None
+        return self.schedule.network.operand_channels(layer, operand, channels)
 
     def needed_rows(self, layer: Layer, operand: int, rows: tuple[int, int]) -> tuple[int, int]:
         """Rows of an operand's tensor that output `rows` of `layer` read."""
@@ -180,10 +179,10 @@ def facts_of(schedule: Schedule) -> Facts:
     for layer_name, channels in _layer_cuts(schedule):
         cuts[layer_name].update(channels)
         map_cuts[layers[layer_name].output].update(channels)
-        operands = zip(layers[layer_name].inputs, network.sliced_reads[layer_name], strict=True)
-        for operand, own in operands:
-            if own:
-                map_cuts[operand.tensor].update(channels)
+        for i, operand in enumerate(layers[layer_name].inputs):
+            read = network.operand_channels(layers[layer_name], i, channels)
+            if read is not None:
+                map_cuts[operand.tensor].update(read)
     records: tuple[Transfer | Buffer, ...] = (*schedule.transfers, *schedule.buffers)
     for record in records:
         kind = record.role if isinstance(record, Transfer) else record.kind

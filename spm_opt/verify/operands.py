@@ -39,9 +39,6 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
         channel_count(layer), command.channels, step.channels
     ):
         yield f"computes channels outside its step's slice {list(step.channels)}"
-    group = layer.op.channel_step()
-    if command.channels is not None and any(place % group for place in command.channels):
-        yield f"computes channels {list(command.channels)}: no whole groups of {group}"
     for i, (operand, number) in enumerate(zip(layer.inputs, command.inputs, strict=True)):
         buffer = buffers[number]
         wanted = facts.operand_channels(layer, i, command.channels)

@@ -1,0 +1,339 @@
+"""Groups that may run together, under every tiling: rows of a chain, rows or channels of a slice.
+
+A `Group` is what runs whatever its residency pattern: computation, stripes, constants, and the
+maps at its border with their uses. Groups are proposed here, never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from spm_opt.cost.compute import tile_cycles
+from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
+from spm_opt.fusion_borders import (
+    DEPTHS,
+    Moves,
+    Use,
+    aligned,
+    input_uses,
+    output_uses,
+    stored,
+    streamed,
+    tiled,
+)
+from spm_opt.graph.network import Layer
+from spm_opt.parts import Part
+from spm_opt.parts_space import (
+    channel_count,
+    channel_heights,
+    channel_weight_bytes,
+    tile_inputs,
+)
+from spm_opt.site import Site
+from spm_opt.tiling import (
+    Chain,
+    Channels,
+    Cuttings,
+    Ints,
+    cuttings,
+    grow_chain,
+    input_channels,
+    read_bytes,
+    start_chain,
+    stripe_heights,
+)
+
+#: layers of the longest group
+MAX_GROUP_LAYERS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a candidate runs.
+
+    Attributes
+    ----------
+    positions : (int, int)
+        Layers ``[first, end)`` by position in the order.
+    part : Part or None
+        The slice, where the group is one slice of a layer or is run in channel tiles.
+    axis : str
+        ``rows`` or ``channels``.
+    height : int
+        Rows, or output channels, of a tile of the last layer.
+    depth : int
+        1: a tile's transfers wait for its neighbour; 2: they run beside it.
+    halo : str
+        ``retain`` or ``recompute``.
+    """
+
+    positions: tuple[int, int]
+    part: Part | None
+    axis: str
+    height: int
+    depth: int
+    halo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A run of parts under several cuttings.
+
+    Attributes
+    ----------
+    first, end : int
+        Parts ``[first, end)``.
+    plain : Recipe
+        Recipe of the first cutting, one deep; others differ in height and depth only.
+    cuts : Cuttings
+    compute : int64 array (tiles,)
+        Cycles.
+    load : int64 array (tiles,) or None
+        Cycles of the loads of streamed constants.
+    space_bytes : int64 array (depths, cuttings)
+        Stripes of intermediate maps, or buffers of streamed constants.
+    weight_space : int
+        Space of constants that must be there before the group runs.
+    weight_bytes : int64 array (cuttings,)
+        Bytes moved of the constants.
+    streams_weights : bool
+    borders : tuple of list of Use
+        One list a map.
+    """
+
+    first: int
+    end: int
+    plain: Recipe
+    cuts: Cuttings
+    compute: Ints
+    load: Ints | None
+    space_bytes: Ints
+    weight_space: int
+    weight_bytes: Ints
+    streams_weights: bool
+    borders: tuple[list[Use], ...]
+
+
+def all_groups(site: Site, halos: Iterable[str]) -> Iterator[Group]:
+    """Every group of the plan space."""
+    for position in range(len(site.order)):
+        for halo in halos:
+            yield from row_groups(site, position, halo)
+        begin, end = site.spans[position]
+        if end - begin > 1:
+            yield from slice_groups(site, position)
+        for index in range(begin, end):
+            yield from channel_groups(site, position, index)
+
+
+# --------------------------------------------------------------------------- rows
+
+
+def row_groups(site: Site, end: int, halo: str) -> Iterator[Group]:
+    """Groups of whole layers that end with the layer at position `end`, cut into rows.
+
+    A chain grows backwards from its last layer. Its stripes and constants only become more: once
+    they alone do not fit, nothing longer does.
+    """
+    chain = start_chain(site.network, site.order[end], _heights(site.layer_at(end)))
+    compute = layer_tile_cycles(site, chain, 0)
+    stripes = np.zeros(len(chain.cuts.heights), dtype=np.int64)
+    stores: dict[int, Moves] = {0: stored(site, chain, 0, None)}
+    weights = site.weight_space(end)
+    if halo == "retain":
+        yield _row_group(site, chain, halo, compute, stripes, weights, stores)
+    for position in range(end - 1, max(-1, end - MAX_GROUP_LAYERS), -1):
+        layer = site.layer_at(position)
+        fused = site.layer_at(position + 1).op.tileable and layer.op.tileable
+        if not fused or layer.output not in chain.needs:
+            return
+        outside = site.last_reader[layer.output] > end
+        chain = grow_chain(site.network, chain, site.order[position], halo, outside)
+        i = len(chain.layers) - 1
+        compute = compute + layer_tile_cycles(site, chain, i)
+        weights += site.weight_space(position)
+        if outside:
+            stores[i] = stored(site, chain, i, None)
+        else:
+            row_bytes = site.network.tensors[layer.output].row_bytes
+            stripes = stripes + aligned(site, chain.held[i] * row_bytes)
+        if weights + int(stripes.min()) > site.hardware.spm.capacity_bytes:
+            return
+        yield _row_group(site, chain, halo, compute, stripes, weights, stores)
+
+
+def _heights(layer: Layer) -> tuple[int, ...]:
+    return stripe_heights(layer.rows) if layer.op.tileable else (layer.rows,)
+
+
+def _row_group(
+    site: Site, chain: Chain, halo: str, compute: Ints, stripes: Ints, weights: int,
+    stores: Mapping[int, Moves],
+) -> Group:  # fmt: skip
+    last, first = site.position[chain.layers[0]], site.position[chain.layers[-1]]
+    begin, end = site.spans[first][0], site.spans[last][1]
+    borders = [
+        input_uses(site, tensor, streamed(site, tensor, need, chain.cuts, None))
+        for tensor, need in chain.needs.items()
+    ]
+    for i, moves in stores.items():
+        tensor = site.network.layers[chain.layers[i]].output
+        uses = output_uses(site, tensor, moves, True, site.outside_readers(tensor, last))
+        if halo == "recompute":
+            # a recomputed row must not be rewritten while it is being stored
+            uses = [use for use in uses if i == 0 or use.kind == "keep"]
+        borders.append(uses)
+    dram = site.hardware.dram
+    moved = sum(moved_bytes(dram, part.weight_bytes) for part in site.parts[begin:end])
+    return Group(
+        begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
+        chain.cuts, compute, None, np.stack([stripes] * len(DEPTHS)), weights,
+        np.full_like(stripes, moved), False, _sorted(borders),
+    )  # fmt: skip
+
+
+def _sorted(borders: list[list[Use]]) -> tuple[list[Use], ...]:
+    return tuple(sorted((uses for uses in borders if uses), key=lambda uses: uses[0].map))
+
+
+def layer_tile_cycles(site: Site, chain: Chain, i: int) -> Ints:
+    """Compute cycles of each tile of the i-th layer of a chain."""
+    layer = site.network.layers[chain.layers[i]]
+    dtype = site.network.tensors[layer.output].dtype
+    reads = read_bytes(site.network, layer, chain.read[i], layer.weight_bytes)
+    return tile_cycles(layer, dtype, site.hardware, chain.computed[i].count, reads)
+
+
+def part_cycles(site: Site, layer: Layer, channels: Channels, chain: Chain) -> Ints:
+    """Compute cycles of each tile of output channels ``[begin, end)`` of a layer."""
+    dtype = site.network.tensors[layer.output].dtype
+    weights = channel_weight_bytes(layer, channels)
+    reads = read_bytes(site.network, layer, chain.read[0], weights, channels)
+    width = None if channels is None else channels[1] - channels[0]
+    return tile_cycles(layer, dtype, site.hardware, chain.computed[0].count, reads, width)
+
+
+# --------------------------------------------------------------------------- slices
+
+
+def slice_groups(site: Site, position: int) -> Iterator[Group]:
+    """The slices of a layer, each by itself, cut into rows."""
+    layer, dram = site.layer_at(position), site.hardware.dram
+    chain = start_chain(site.network, site.order[position], _heights(layer))
+    none = np.zeros((len(DEPTHS), len(chain.cuts.heights)), dtype=np.int64)
+    outside = site.outside_readers(layer.output, position)
+    alike: dict[tuple[int | None, ...], tuple[Ints, list[list[Use]], Moves]] = {}
+    for index in range(*site.spans[position]):
+        part = site.parts[index]
+        inputs = input_channels(site.network, layer, part.channels)
+        key = (_width(part.channels), *(_width(channels) for channels in inputs.values()))
+        if key not in alike:
+            uses = [
+                input_uses(site, t, streamed(site, t, need, chain.cuts, inputs[t]))
+                for t, need in chain.needs.items()
+            ]
+            compute = part_cycles(site, layer, part.channels, chain)
+            alike[key] = compute, uses, stored(site, chain, 0, part.channels)
+        compute, uses, moves = alike[key]
+        output = output_uses(site, layer.output, moves, _begins(part), outside)
+        recipe = Recipe((position, position + 1), part, "rows", chain.cuts.heights[0], 1, "retain")
+        yield Group(
+            index, index + 1, recipe, chain.cuts, compute, None, none,
+            site.aligned(part.weight_bytes),
+            np.full_like(none[0], moved_bytes(dram, part.weight_bytes)), False,
+            _sorted([*uses, output]),
+        )  # fmt: skip
+
+
+def _width(channels: Channels) -> int | None:
+    return None if channels is None else channels[1] - channels[0]
+
+
+def _begins(part: Part) -> bool:
+    return part.channels is None or part.channels[0] == 0
+
+
+def channel_cuts(layer: Layer, part: Part, heights: tuple[int, ...]) -> Cuttings:
+    """A part's output channels cut into tiles of each of `heights`."""
+    return cuttings(*(part.channels or (0, channel_count(layer))), heights)
+
+
+def channel_groups(site: Site, position: int, index: int) -> Iterator[Group]:
+    """A part run in tiles of output channels: constants, and inputs where they can, stream by them.
+
+    Tiles that are whole groups and tiles inside a group differ in which inputs stream.
+    """
+    layer, part = site.layer_at(position), site.parts[index]
+    capacity, step = site.hardware.spm.capacity_bytes, layer.op.channel_step()
+    heights = channel_heights(site.network, layer, part.channels, capacity)
+    for chosen in (
+        tuple(height for height in heights if height % step == 0),
+        tuple(height for height in heights if height % step),
+    ):
+        if chosen:
+            yield _channel_group(site, position, index, chosen)
+
+
+def _channel_group(site: Site, position: int, index: int, heights: tuple[int, ...]) -> Group:
+    layer, part, dram = site.layer_at(position), site.parts[index], site.hardware.dram
+    cuts = channel_cuts(layer, part, heights)
+    chain = start_chain(site.network, site.order[position], (layer.rows,))
+    by_tile = tile_inputs(site.network, layer, heights[0])
+    inputs = input_channels(site.network, layer, part.channels)
+    borders = [
+        input_uses(site, t, tiled(site, t, cuts) if t in by_tile else
+                   _at_first_tile(streamed(site, t, need, chain.cuts, inputs[t]), cuts))
+        for t, need in chain.needs.items()
+    ]  # fmt: skip
+    moves = tiled(site, layer.output, cuts)
+    outside = site.outside_readers(layer.output, position)
+    borders.append(output_uses(site, layer.output, moves, _begins(part), outside))
+    sizes = cuts.tiles.count * layer.weight_bytes // channel_count(layer)
+    moved = moved_bytes_array(dram, sizes)
+    space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))
+    streams = layer.weight_bytes > 0
+    recipe = Recipe((position, position + 1), part, "channels", heights[0], 1, "retain")
+    return Group(
+        index, index + 1, recipe, cuts, _tile_computes(site, layer, chain, cuts),
+        transfer_cycles_array(dram, moved) if streams else None, space, 0, cuts.total(moved),
+        streams, _sorted(borders),
+    )  # fmt: skip
+
+
+def _tile_computes(site: Site, layer: Layer, chain: Chain, cuts: Cuttings) -> Ints:
+    """Cycles of channel tiles, those of equal widths priced once."""
+    known: dict[tuple[int | None, ...], int] = {}
+    cycles: list[int] = []
+    for channels in zip(cuts.tiles.begin.tolist(), cuts.tiles.end.tolist(), strict=True):
+        inputs = input_channels(site.network, layer, channels)
+        key = (_width(channels), *(_width(own) for own in inputs.values()))
+        if key not in known:
+            known[key] = int(part_cycles(site, layer, channels, chain)[0])
+        cycles.append(known[key])
+    return np.array(cycles, dtype=np.int64)
+
+
+def _at_first_tile(whole: Moves, cuts: Cuttings) -> Moves:
+    """Transfers of a map that is loaded in one piece with the first tile of every cutting."""
+    cycles = np.zeros_like(cuts.owner)
+    cycles[cuts.starts] = whole.cycles[0]
+    count = len(cuts.starts)
+    return Moves(
+        cycles, np.repeat(whole.dram_bytes, count),
+        np.repeat(whole.buffer_bytes[:1], len(DEPTHS), axis=0).repeat(count, axis=1),
+    )  # fmt: skip
+
+
+def recipe_chain(site: Site, recipe: Recipe) -> Chain:
+    """The chain that a recipe stands for, under its cutting alone."""
+    first, end = recipe.positions
+    height = recipe.height if recipe.axis == "rows" else site.layer_at(end - 1).rows
+    chain = start_chain(site.network, site.order[end - 1], (height,))
+    for position in range(end - 2, first - 1, -1):
+        complete = site.last_reader[site.layer_at(position).output] > end - 1
+        chain = grow_chain(site.network, chain, site.order[position], recipe.halo, complete)
+    return chain

@@ -16,13 +16,14 @@ import spm_opt
 from spm_opt import cli
 from spm_opt.api import load_network
 from spm_opt.cpsat.constraints import RULES
-from spm_opt.dynamic import solve_dynamic
 from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
-from spm_opt.fusion import MAX_FREE_MAPS, MAX_GROUP_LAYERS
+from spm_opt.fusion_borders import MAX_FREE_MAPS
+from spm_opt.fusion_groups import MAX_GROUP_LAYERS
 from spm_opt.graph.fields import REQUIRED
 from spm_opt.graph.recipes import RECIPES, SPLIT_FIELDS
 from spm_opt.params import STRATEGIES
 from spm_opt.parts import MAX_SLICES, SLICE_BYTES
+from spm_opt.planner import STATES
 from spm_opt.result import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
 FORMATS = (ROOT / "docs" / "file_formats.md").read_text(encoding="utf-8")
-MAX_STATES = inspect.signature(solve_dynamic).parameters["max_states"].default
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -127,8 +127,9 @@ def test_the_model_document_states_the_limits_of_the_code():
     for text in (
         f"at most {MAX_GROUP_LAYERS} whole layers",
         f"more than {MAX_FREE_MAPS} maps cross",
-        f"at most {SLICE_BYTES // 1024} KiB) are cut into up to {MAX_SLICES} slices",
-        f"limited to {MAX_STATES:,} a boundary",
+        f"(or {SLICE_BYTES // 1024} KiB) are cut into slices",
+        f"more than {MAX_SLICES} slices",
+        f"at first to {STATES[0]} a boundary, then to {STATES[1]}, then to {STATES[2]:,};",
     ):
         assert text in flat
 

@@ -127,7 +127,10 @@ def _search(rectangles: Sequence[Rectangle], capacity: int, limit: float, seed: 
             return Placement(None, False, effort)
         if slice_ is None:
             work = min(size * 10**9, int((limit - effort) * _WORK_PER_SECOND) + 1)
-            outcome = tree.run(rule, rank, node_limit=size, work_limit=work, seed=seed + number)
+            outcome = tree.run(
+                rule, rank, deep=bool(size & 1), node_limit=size, work_limit=work,
+                seed=seed + number,
+            )  # fmt: skip
             effort += outcome.work / _WORK_PER_SECOND
             offsets, infeasible = outcome.offsets, outcome.infeasible
         else:

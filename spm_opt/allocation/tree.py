@@ -3,6 +3,8 @@
 Every placement can be pushed down until each rectangle lies on the floor or on another one. The
 search builds such placements: in a section (a stretch of time, see `spm_opt.allocation.sections`)
 it decides which rectangle lies lowest, or that nothing starts at the lowest possible height there.
+With domains, pushing down ends at the lowest legal start above what lies beneath; all else holds
+as it stands, so that the search stays complete with alignment, forbidden and fixed offsets.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spm_opt.allocation.domains import NEVER, Domain
 from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.allocation.sections import Sections, cut_time
 
-_NEVER: Final = 1 << 62
 _WEIGHT_DECAY: Final = 0.7
 
 
@@ -49,7 +51,13 @@ _RANKS: Final[dict[str, Callable[[Rectangle], tuple[int, ...]]]] = {
 class Tree:
     """The state of one search; `run` may be called again and again, weights are kept."""
 
-    def __init__(self, rectangles: Sequence[Rectangle], capacity: int) -> None:
+    def __init__(
+        self,
+        rectangles: Sequence[Rectangle],
+        capacity: int,
+        domains: Sequence[Domain | None] = (),
+    ) -> None:
+        self.domains = tuple(domains) or (None,) * len(rectangles)
         self.rectangles = tuple(rectangles)
         self.capacity = capacity
         self.sections: Sections = cut_time(rectangles)
@@ -69,7 +77,14 @@ class Tree:
         self.trouble = [0.0] * len(rectangles)
 
     def run(
-        self, rule: str, rank: str, *, node_limit: int, work_limit: int = _NEVER, seed: int = 0
+        self,
+        rule: str,
+        rank: str,
+        *,
+        deep: bool = False,
+        node_limit: int,
+        work_limit: int = NEVER,
+        seed: int = 0,
     ) -> Outcome:
         """Search from the root until a limit is reached.
 
@@ -79,17 +94,22 @@ class Tree:
             How the section to branch on is chosen: nk, wdeg, slack or low.
         rank : str
             Which rectangle is tried first: length, area, size or start.
+        deep : bool
+            Whether bounds are raised by the stronger, slower rule.
         node_limit, work_limit : int
             Decisions taken; rectangles looked at while bounds are raised.
         """
         self._reset(rule, rank, seed)
+        self.deep = deep
         if not self._propagate(dict.fromkeys(range(len(self.members)))):
             return Outcome(None, True, 0, self.work)
         return self._descend(node_limit, work_limit)
 
     def _reset(self, rule: str, rank: str, seed: int) -> None:
         number, members = len(self.size), self.members
-        self.low = [0] * number  # lowest possible offset of each rectangle
+        self.low = [
+            self._legal(i, 0) for i in range(number)
+        ]  # lowest possible offset of each rectangle
         self.base = [0] * number  # highest top beneath it
         self.placed = [0] * number
         self.rest = [sum(self.size[i] for i in alive) for alive in members]
@@ -142,7 +162,7 @@ class Tree:
     def _part(self, begin: int, end: int) -> tuple[int, int] | None:
         """A run of sections that unplaced rectangles tie together."""
         rest, crossing = self.rest, self.crossing
-        best, width = None, _NEVER
+        best, width = None, NEVER
         k = begin
         while k <= end:
             if not rest[k]:
@@ -163,7 +183,7 @@ class Tree:
         lowest = [i for i in self.members[k] if not placed[i] and low[i] == height]
         worst = max(1e-9, max(self.trouble[i] for i in lowest))
         trouble, rank = self.trouble, self.rank
-        tries = [i for i in lowest if base[i] == height]
+        tries = [i for i in lowest if self._legal(i, base[i]) == height]
         tries.sort(key=lambda i: 0.5 * trouble[i] / worst - rank[i])
         children = [(k, i) for i in tries]
         if self.capacity - self.rest[k] > height:
@@ -217,10 +237,8 @@ class Tree:
             if base[j] < top:
                 trail.append((base, j, base[j]))
                 base[j] = top
-            if low[j] < top:
-                trail.append((low, j, low[j]))
-                low[j] = top
-                dirty.update(self.span_keys[j])
+            if low[j] < top and not self._raise(j, top, self.sections.first[j], dirty):
+                return False
         return self._propagate(dirty)
 
     def _lift(self, k: int) -> bool:
@@ -228,68 +246,104 @@ class Tree:
         low, placed, size = self.low, self.placed, self.size
         height = self.least[k]
         lowest = [i for i in self.members[k] if not placed[i] and low[i] == height]
-        raised = []
-        for i in lowest:
-            rests_on = min(
-                (low[j] + size[j] for j in self.meets[i] if not placed[j]), default=_NEVER
-            )
-            raised.append(max(height + 1, rests_on))
+        rests_on = [
+            min((low[j] + size[j] for j in self.meets[i] if not placed[j]), default=NEVER)
+            for i in lowest
+        ]
         dirty: dict[int, None] = {}
-        for i, value in zip(lowest, raised, strict=True):
-            if value + size[i] > self.capacity:
+        for i, value in zip(lowest, rests_on, strict=True):
+            if not self._raise(i, max(height + 1, value), k, dirty):
                 return False
-            self.trail.append((low, i, height))
-            low[i] = value
-            dirty.update(self.span_keys[i])
         return self._propagate(dirty)
 
     def _propagate(self, dirty: dict[int, None]) -> bool:
         """Raise lowest offsets to a fixpoint; False where a section cannot be filled."""
-        low, placed, size, rest = self.low, self.placed, self.size, self.rest
-        least, count, trail, members = self.least, self.count, self.trail, self.members
-        capacity = self.capacity
+        tighten = self._tighten_deeply if self.deep else self._tighten
         while dirty:
             k, _ = dirty.popitem()
-            self.work += len(members[k])
-            if not rest[k]:
-                continue
-            bound = capacity - rest[k]
-            height = lifted = _NEVER
-            number = 0
-            late = []
-            for i in members[k]:
-                if placed[i]:
-                    continue
-                value = low[i]
-                if value < height:
-                    height, number = value, 1
-                elif value == height:
-                    number += 1
-                if value > bound:
-                    late.append(i)
-                elif value + size[i] < lifted:
-                    lifted = value + size[i]
-            if height > bound:
-                self.weight[k] += 1.0
-                for i in late:
-                    self.trouble[i] += 1.0
+            self.work += len(self.members[k])
+            if self.rest[k] and not tighten(k, dirty):
                 return False
-            if least[k] != height:
-                trail.append((least, k, least[k]))
-                least[k] = height
-            if count[k] != number:
-                trail.append((count, k, count[k]))
-                count[k] = number
-            for i in late:
-                if low[i] < lifted:
-                    trail.append((low, i, low[i]))
-                    low[i] = lifted
-                    if lifted + size[i] > capacity:
-                        self.weight[k] += 1.0
-                        self.trouble[i] += 1.0
-                        return False
-                    dirty.update(self.span_keys[i])
         return True
+
+    def _tighten(self, k: int, dirty: dict[int, None]) -> bool:
+        """Not-first rule: what is too high to lie lowest lies above the first that may."""
+        low, placed, size = self.low, self.placed, self.size
+        bound = self.capacity - self.rest[k]
+        height = lifted = NEVER
+        number = 0
+        late = []
+        for i in self.members[k]:
+            if placed[i]:
+                continue
+            value = low[i]
+            if value < height:
+                height, number = value, 1
+            elif value == height:
+                number += 1
+            if value > bound:
+                late.append(i)
+            elif value + size[i] < lifted:
+                lifted = value + size[i]
+        if height > bound:
+            return self._blame(k, late)
+        self._note(k, height, number)
+        return all(low[i] >= lifted or self._raise(i, lifted, k, dirty) for i in late)
+
+    def _tighten_deeply(self, k: int, dirty: dict[int, None]) -> bool:
+        """Not-first rule for every set of the rectangles that start at some height or above."""
+        placed, low, size, capacity = self.placed, self.low, self.size, self.capacity
+        items = sorted([(low[i], i) for i in self.members[k] if not placed[i]])
+        rest = self.rest[k]
+        number, total = 0, len(items)
+        while number < total and items[number][0] == items[0][0]:
+            number += 1
+        self._note(k, items[0][0], number)
+        for p, (value, i) in enumerate(items):
+            bound = capacity - rest
+            if value > bound:
+                return self._blame(k, [i for _, i in items[p:]])
+            if items[-1][0] <= bound:
+                return True
+            if p == 0 or value != items[p - 1][0]:
+                lifted, q = NEVER, p
+                while q < total and items[q][0] <= bound:
+                    lifted = min(lifted, items[q][0] + size[items[q][1]])
+                    q += 1
+                late = [j for height, j in items[q:] if height < lifted]
+                if late:  # this section is dirty again: it comes back for the other sets
+                    return all(self._raise(j, lifted, k, dirty) for j in late)
+            rest -= size[i]
+        return True
+
+    def _note(self, k: int, height: int, number: int) -> None:
+        if self.least[k] != height:
+            self.trail.append((self.least, k, self.least[k]))
+            self.least[k] = height
+        if self.count[k] != number:
+            self.trail.append((self.count, k, self.count[k]))
+            self.count[k] = number
+
+    def _raise(self, i: int, value: int, k: int, dirty: dict[int, None]) -> bool:
+        domain = self.domains[i]
+        if domain is not None:
+            value = domain.first_from(value)
+        self.trail.append((self.low, i, self.low[i]))
+        self.low[i] = value
+        if value + self.size[i] > self.capacity:
+            return self._blame(k, [i])
+        dirty.update(self.span_keys[i])
+        return True
+
+    def _legal(self, i: int, start: int) -> int:
+        domain = self.domains[i]
+        return start if domain is None else domain.first_from(start)
+
+    def _blame(self, k: int, culprits: list[int]) -> bool:
+        self.weight[k] += 1.0
+        for i in culprits:
+            self.trouble[i] += 1.0
+        return False
 
     def _undo(self, mark: int) -> None:
         trail = self.trail

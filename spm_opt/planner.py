@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -36,25 +36,10 @@ from spm_opt.timeline import run
 
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
 SHRINKING = (
-    1000,
-    998,
-    995,
-    990,
-    985,
-    980,
-    970,
-    960,
-    940,
-    920,
-    900,
-    870,
-    840,
-    800,
-    750,
-    700,
-    600,
-    500,
-)
+    998, 995, 990, 985, 980, 970, 960, 940, 920, 900, 870, 840, 800, 750, 700, 600, 500,
+)  # fmt: skip
+#: deterministic seconds for one placement, at first and when only the proof is missing
+QUICK_LIMIT, PATIENT_LIMIT = 2.0, 20.0
 #: residencies that the dynamic programme follows from a boundary: at first, and if time is left
 STATES = (24, 240, 2400)
 #: least wall clock that is worth a CP-SAT search
@@ -282,7 +267,7 @@ class Search:
     def _value(self, solved: Solved) -> int:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
 
-    def _place(self, solved: Solved, exact_limit: float = 2.0) -> bool:
+    def _place(self, solved: Solved, exact_limit: float = QUICK_LIMIT) -> bool:
         if solved.decision is None:
             return False
         return self.add(place_decision(self.world, self.problem, solved.decision, exact_limit))
@@ -297,15 +282,44 @@ class Search:
         return True
 
     def _place_shrinking(self, solved: Solved) -> None:
-        """Place the optimum of the relaxation, given less and less space until that succeeds."""
-        states = STATES[-1] if solved.complete else STATES[0]
-        for share in SHRINKING:
-            if self._place(solved) or (self.found and self.clock.over()):
+        """Place the optimum of the relaxation, or of one with less space, until that succeeds.
+
+        Those that were passed over are better than what was placed: they are tried again, with
+        more patience, while time is left and the bound is not reached.
+        """
+        passed: list[Solved] = []
+        for relaxed in self._ladder(solved):
+            if self._place(relaxed):
+                break
+            passed.append(relaxed)
+            if self.found and self.clock.over():
                 return
-            room = self.problem.capacity_bytes * share // 1000
-            smaller = replace(self.problem, capacity_bytes=room)
-            weights = prices(smaller, self.objective)
-            solved = solve_dynamic(smaller, weights, states, self.clock.over)
+        for relaxed in passed:
+            if self.clock.over() or self._proven() or self._place(relaxed, PATIENT_LIMIT):
+                return
+
+    def _proven(self) -> bool:
+        return any(placed.value(self.objective) <= self.bound for placed in self.found)
+
+    def _ladder(self, solved: Solved) -> Iterator[Solved]:
+        """Optima of relaxations, each easier to place than the one before."""
+        yield solved
+        states = STATES[-1] if solved.complete else STATES[0]
+        problems = [self._with_room(share) for share in SHRINKING]
+        if self.objective == "dram" and self.problem.prefetch:
+            # prefetching moves no byte, but fills the scratchpad
+            problems.insert(0, replace(self.problem, prefetch=False))
+        for problem in problems:
+            easier = solve_dynamic(
+                problem, prices(problem, self.objective), states, self.clock.over
+            )
+            if easier.decision is None:
+                return
+            yield easier
+
+    def _with_room(self, share: int) -> Problem:
+        room = self.problem.capacity_bytes * share // 1000
+        return replace(self.problem, capacity_bytes=room)
 
     def _improve_with_cpsat(self, solved: Solved) -> None:
         from spm_opt.cpsat.improve import improve
@@ -324,7 +338,7 @@ class Search:
         )  # fmt: skip
         self.bound = max(self.bound, outcome.bound)
         if outcome.value < self._value(solved):
-            self.add(place_decision(self.world, self.problem, outcome.decision, 2.0))
+            self.add(place_decision(self.world, self.problem, outcome.decision, PATIENT_LIMIT))
 
 
 def _stand_ins(search: Search) -> None:
@@ -334,7 +348,7 @@ def _stand_ins(search: Search) -> None:
         problem = RESTRICTIONS[strategy](world.problem, world.recipes)
         solved = solve_dynamic(problem, prices(problem, params.objective), max_states=4)
         if solved.decision is not None:
-            search.add(place_decision(world, problem, solved.decision, 1.0))
+            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT))
 
 
 def _improve(clock: Clock, placed: Placed) -> None:

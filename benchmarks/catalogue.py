@@ -1,4 +1,4 @@
-"""Every catalogue model on one accelerator, every strategy: the table of docs/results.md.
+"""Every catalogue model on one accelerator, every strategy; all of them go to docs/results.md.
 
     python benchmarks/catalogue.py [--hw mobile_npu] [--set FIELD=VALUE ...] [--models A,B]
 
@@ -8,40 +8,19 @@ Each model is compared by the command line in a fresh process. A model that fail
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import math
-import os
-import platform
-import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results.md"
+from page import ROOT, write_section
+
 BASELINES = ("fuse", "pin", "greedy", "layerwise")
 HEAD = (
     "model", "layers", "status", "gap", "cycles", "over roofline", "DRAM MB", "maps MB",
     *(f"/ {name}" for name in BASELINES), "maps / best", "seconds",
 )  # fmt: skip
-
-INTRODUCTION = """# Results
-
-The joint plan of every network of the catalogue{machine}, next to the baselines on the
-same machine, each at its own optimum. Written by
-`{command}` on {date}, with spm_opt {version}, OR-tools {ortools}, Python {python}, {cores}.
-
-- *gap*: how far the latency can be from the best of the plan space at most ([model.md](model.md)).
-- *over roofline*: latency over what physics asks for whatever the plan.
-- *DRAM*, *maps*: all bytes over the pins, and those of feature maps, in 10^6 bytes.
-- */ fuse* and so on: latency over that baseline's; below 1 is faster. *maps / best*: feature-map
-  bytes over those of the fastest baseline.
-- *seconds*: wall clock of all five strategies together, reading and checking included{limit}.
-
-"""
 
 
 def run(model: str, arguments: argparse.Namespace) -> dict:
@@ -109,35 +88,17 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(rows: list[dict], arguments: argparse.Namespace, words: list[str]) -> str:
-    changes = "".join(f", `{override}`" for override in arguments.set)
-    return INTRODUCTION.format(
-        machine=f" on `{arguments.hw}`{changes}",
-        command=shlex.join(["python", "benchmarks/catalogue.py", *words]),
-        date=datetime.date.today().isoformat(),
-        version=version("spm-opt"),
-        ortools=version("ortools"),
-        python=platform.python_version(),
-        cores=f"{arguments.cores} cores",
-        limit=f"; the limit is {arguments.time_limit:g} s a strategy",
-    ) + table(rows)
-
-
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hw", default="mobile_npu")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--models", help="names with commas; all by default")
     parser.add_argument("--time-limit", type=float, default=60.0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args(words)
-    arguments.cores = os.cpu_count()
-    return arguments
+    return parser.parse_args(words)
 
 
 def main() -> int:
-    words = sys.argv[1:]
-    arguments = parse(words)
+    arguments = parse(sys.argv[1:])
     names = sorted(path.stem for path in (ROOT / "models").glob("*.yaml"))
     if arguments.models:
         names = arguments.models.split(",")
@@ -145,7 +106,12 @@ def main() -> int:
     for name in names:
         rows.append(run(name, arguments))
         print(" ".join(row(rows[-1])), file=sys.stderr, flush=True)
-    arguments.out.write_text(page(rows, arguments, words), encoding="utf-8")
+    text = (
+        f"On {', '.join(f'`{word}`' for word in (arguments.hw, *arguments.set))}.\n\n{table(rows)}"
+    )
+    print(text)
+    if not arguments.models:
+        write_section("catalogue", text)
     return 1 if any("error" in found for found in rows) else 0
 
 

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from page import write_section
+
 HERE = Path(__file__).resolve()
 CASES = (("mobilenet_v2", "512 KiB"), ("resnet50", "1 MiB"))
 #: column, title, bar
@@ -146,6 +148,7 @@ def main() -> int:
         print(json.dumps({"cores": os.cpu_count(), "help_seconds": helped, "cases": cases}))
     else:
         print(table(cases, helped))
+        write_section("plan", table(cases, helped))
     return 0 if helped <= HELP_BAR_SECONDS and all(all(c["met"].values()) for c in cases) else 1
 
 

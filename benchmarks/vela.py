@@ -13,6 +13,8 @@ import json
 import sys
 import time
 
+from page import write_section
+
 import spm_opt
 
 #: SPM bytes, Vela's excess in MB: 3.59, 4.15 and 5.84 over 3.26 (U55); 10.16, 24.54 over 3.84 (U65)
@@ -72,7 +74,9 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"all_fits_bytes": least, "rows": rows}))
     else:
-        print(f"Everything fits: {least:,} bytes.\n\n{table(rows)}")
+        text = f"Everything fits: {least:,} bytes.\n\n{table(rows)}"
+        print(text)
+        write_section("vela", text)
     return 0 if all(row.get("excess_mb", 1e9) < row["vela_mb"] for row in rows) else 1
 
 

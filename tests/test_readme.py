@@ -169,3 +169,19 @@ def test_the_readme_names_only_public_names():
     for source in blocks(README, "python"):
         for name in re.findall(r"spm_opt\.(\w+)", source):
             assert name in spm_opt.__all__
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("shown", blocks(README, "text"), ids=lambda text: text.split()[-1])
+def test_the_readme_shows_what_the_commands_print(shown, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    wanted = "compare" if "strategy     status" in shown else "solve"
+    line = next(line for line in COMMANDS if line.split()[1:3] == [wanted, "mobilenet_v2"])
+    words = [word for word in shlex.split(line)[1:] if word not in ("-o", "plan")]
+    assert cli.main(words) == 0
+
+    def lines(text: str) -> list[str]:
+        found = [line.rstrip() for line in text.splitlines()]
+        return [line for line in found if line and "solved in" not in line]
+
+    assert lines(capsys.readouterr().out) == lines(shown)

@@ -41,7 +41,10 @@ __all__ = [
 
 
 def make_candidates(
-    site: Site, halos: tuple[str, ...] = ("retain",), prune: bool = True
+    site: Site,
+    halos: tuple[str, ...] = ("retain",),
+    prune: bool = True,
+    longest: int = MAX_GROUP_LAYERS,
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 
@@ -50,6 +53,8 @@ def make_candidates(
     prune : bool
         Keep only the Pareto set on (duration, transfer end, space, DRAM bytes) per group and
         residency pattern; of equal candidates the first stays.
+    longest : int
+        Layers of the longest group.
 
     Raises
     ------
@@ -62,6 +67,6 @@ def make_candidates(
     if least > capacity:
         raise SpmTooSmallError(layer, least, capacity)
     pricer = Pricer(capacity, prune)
-    for group in all_groups(site, halos):
+    for group in all_groups(site, halos, longest):
         pricer.add(group)
     return pricer.candidates()

@@ -118,11 +118,13 @@ class Group:
     borders: tuple[list[Use], ...]
 
 
-def all_groups(site: Site, halos: Iterable[str]) -> Iterator[Group]:
-    """Every group of the plan space."""
+def all_groups(
+    site: Site, halos: Iterable[str], longest: int = MAX_GROUP_LAYERS
+) -> Iterator[Group]:
+    """Every group of the plan space, of at most `longest` layers."""
     for position in range(len(site.order)):
         for halo in halos:
-            yield from row_groups(site, position, halo)
+            yield from row_groups(site, position, halo, longest)
         begin, end = site.spans[position]
         if end - begin > 1:
             yield from slice_groups(site, position)
@@ -133,7 +135,7 @@ def all_groups(site: Site, halos: Iterable[str]) -> Iterator[Group]:
 # --------------------------------------------------------------------------- rows
 
 
-def row_groups(site: Site, end: int, halo: str) -> Iterator[Group]:
+def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS) -> Iterator[Group]:
     """Groups of whole layers that end with the layer at position `end`, cut into rows.
 
     A chain grows backwards from its last layer. Its stripes and constants only become more: once
@@ -146,7 +148,7 @@ def row_groups(site: Site, end: int, halo: str) -> Iterator[Group]:
     weights = site.weight_space(end)
     if halo == "retain":
         yield _row_group(site, chain, halo, compute, stripes, weights, stores)
-    for position in range(end - 1, max(-1, end - MAX_GROUP_LAYERS), -1):
+    for position in range(end - 1, max(-1, end - longest), -1):
         layer = site.layer_at(position)
         fused = site.layer_at(position + 1).op.tileable and layer.op.tileable
         if not fused or layer.output not in chain.needs:

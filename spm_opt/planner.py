@@ -22,17 +22,20 @@ from spm_opt.bounds import dram_bound, latency_bound
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
-from spm_opt.fusion import Recipe, make_candidates
+from spm_opt.fusion import MAX_GROUP_LAYERS, Recipe, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
 from spm_opt.late import claim_late
 from spm_opt.layout import lay_out
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
+from spm_opt.peak import least_spill_free, spill_free
 from spm_opt.problem import Problem
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 from spm_opt.timeline import run
+
+__all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
 
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
 SHRINKING = (
@@ -146,7 +149,8 @@ def plan_all(
         if tried and clock.seconds > params.time_limit / 3 * len(strategies):
             break
         clock.tell(f"candidates, {name} order", None)
-        world = make_world(network, hardware, params, name, order)
+        longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
+        world = make_world(network, hardware, params, name, order, longest)
         tried += 1
         for strategy in sorted(strategies, key=lambda s: s == "joint"):
             limits = Clock(replace(params, strategy=strategy), progress, stop)
@@ -166,11 +170,16 @@ def _rank(answer: Answer) -> tuple[int, int]:
 
 
 def make_world(
-    network: Network, hardware: Hardware, params: SolveParams, name: str, order: tuple[int, ...]
+    network: Network,
+    hardware: Hardware,
+    params: SolveParams,
+    name: str,
+    order: tuple[int, ...],
+    longest: int = MAX_GROUP_LAYERS,
 ) -> World:
-    """The problem of one order."""
+    """The problem of one order, with groups of at most `longest` layers."""
     site = make_site(network, hardware, order)
-    candidates, recipes = make_candidates(site)
+    candidates, recipes = make_candidates(site, longest=longest)
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, params.prefetch,
@@ -368,6 +377,33 @@ def place_decision(
     rectangles = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in layout.buffers]
     offsets = place(rectangles, world.problem.capacity_bytes, exact_limit=exact_limit)
     return None if offsets is None else Placed(layout, run(layout), offsets)
+
+
+def minimum_peak_bytes(network: Network, hardware: Hardware) -> int:
+    """Least capacity at which whole-map pinning spills nothing, addresses included.
+
+    The load of the best order tried; where its buffers cannot be placed at that, the next
+    capacity at which they can.
+    """
+    capacity = least_spill_free(network, hardware)
+    alignment = hardware.spm.alignment_bytes
+    while not _placeable_without_spill(network, hardware, capacity):
+        capacity += max(alignment, capacity // 256 // alignment * alignment)
+    return capacity
+
+
+def _placeable_without_spill(network: Network, hardware: Hardware, capacity_bytes: int) -> bool:
+    spm = replace(hardware.spm, capacity_bytes=capacity_bytes)
+    params = SolveParams(strategy="pin", objective="dram", prefetch=False)
+    for name, order in distinct_orders(network, params.orders).items():
+        world = make_world(network, replace(hardware, spm=spm), params, name, order, longest=1)
+        problem = spill_free(world.problem)
+        solved = solve_dynamic(problem, prices(problem, "dram"), STATES[-1])
+        if solved.decision is not None:
+            placed = place_decision(world, problem, solved.decision, PATIENT_LIMIT)
+            if placed is not None:
+                return True
+    return False
 
 
 def _schedule(

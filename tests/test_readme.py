@@ -46,7 +46,7 @@ COMMANDS = [
 
 def test_the_test_command_is_one_line_that_the_ci_finds():
     (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*)\n```\n", README)
-    assert command == "python -m pytest"
+    assert command == "python -m pytest -n 2"
     script = ROOT / ".ci" / "run"
     assert "README.md" in script.read_text()
     subprocess.run(["bash", "-n", script], check=True)

@@ -21,7 +21,7 @@ from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import dram_bound, latency_bound
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
-from spm_opt.errors import SolverError
+from spm_opt.errors import SolverError, SpmTooSmallError
 from spm_opt.fusion import MAX_GROUP_LAYERS, Recipe, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
@@ -141,6 +141,9 @@ def plan_all(
     stop: threading.Event | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
+    least, layer = minimum_spm_bytes(network, hardware)
+    if least > hardware.spm.capacity_bytes:
+        raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
     clock = Clock(params, progress, stop)

@@ -1,0 +1,205 @@
+"""The exact searches in turns: greedy, tree search and CP-SAT, each with its share of the work.
+
+Every limit is counted in work done, never in seconds, so that a run repeats on any machine. Every
+technique is a switch, so that its worth can be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Final
+
+from spm_opt.allocation.greedy import greedy_offsets
+from spm_opt.allocation.instance import Instance
+from spm_opt.allocation.linked import greedy_linked, peak_of
+from spm_opt.allocation.rectangles import is_placement, peak_load
+from spm_opt.allocation.sections import split_in_time
+from spm_opt.allocation.tree import Tree
+
+#: tree work (rectangles looked at, decisions) in a deterministic second
+WORK_PER_SECOND: Final = 4_000_000
+#: work of a decision beside the rectangles that it makes look at
+NODE_WORK: Final = 80
+#: the runs of one round: rule that chooses the section / rank that chooses the rectangle
+_RUNS: Final = (
+    "nk/length", "nk/area", "nk/size", "slack/length", "slack/area",
+    "wdeg/area", "wdeg/size", "low/length", "low/start", "slack/start",
+)  # fmt: skip
+#: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
+_TREE_ROUNDS: Final = 3
+_SLICE: Final = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Techniques, each of which may be left out.
+
+    Attributes
+    ----------
+    split : bool
+        Parts that share no time are placed one by one.
+    greedy, tree, cpsat : bool
+        The searches.
+    deep : bool
+        The tree's stronger rule, in every other run.
+    """
+
+    split: bool = True
+    greedy: bool = True
+    tree: bool = True
+    cpsat: bool = True
+    deep: bool = True
+
+
+ALL: Final = Switches()
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a search found.
+
+    Attributes
+    ----------
+    offsets : tuple of int or None
+        An offset for each rectangle, where they were found.
+    infeasible : bool
+        Whether it is proved that no offsets exist.
+    effort : float
+        Deterministic seconds spent on exact searches.
+    method : str
+        Which search found the offsets or the proof.
+    """
+
+    offsets: tuple[int, ...] | None
+    infeasible: bool
+    effort: float = 0.0
+    method: str = ""
+
+
+def search(instance: Instance, limit: float, seed: int = 0, switches: Switches = ALL) -> Placement:
+    """Place an instance within its capacity, or prove that it cannot be, or give up.
+
+    Parameters
+    ----------
+    instance : Instance
+    limit : float
+        Deterministic seconds for the exact searches; 0 for the greedy ones only.
+    seed : int
+    switches : Switches
+    """
+    if not instance.plain:
+        return _search_linked(instance, limit, seed, switches)
+    if peak_load(instance.rectangles) > instance.capacity:
+        return Placement(None, True, method="load")
+    if not switches.split:
+        return _search_part(instance, limit, seed, switches)
+    parts = split_in_time(instance.rectangles)
+    if len(parts) == 1:
+        return _search_part(instance, limit, seed, switches)
+    offsets = [0] * len(instance.rectangles)
+    effort, method = 0.0, "greedy"
+    for part in parts:
+        found = _search_part(instance.part(part), limit - effort, seed, switches)
+        effort += found.effort
+        if found.offsets is None:
+            return replace(found, effort=effort)
+        method = found.method if found.method != "greedy" else method
+        for i, offset in zip(part, found.offsets, strict=True):
+            offsets[i] = offset
+    return Placement(tuple(offsets), False, effort, method)
+
+
+def greedy(instance: Instance) -> tuple[int, ...] | None:
+    """The best greedy placement, whether or not it keeps the capacity of a free instance."""
+    if instance.plain and not any(instance.domains):
+        return tuple(greedy_offsets(instance.rectangles))
+    return greedy_linked(instance)
+
+
+def _search_part(instance: Instance, limit: float, seed: int, switches: Switches) -> Placement:
+    if switches.greedy:
+        offsets = greedy(instance)
+        if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
+            return Placement(offsets, False, method="greedy")
+    if limit <= 0:
+        return Placement(None, False)
+    tree = Tree(instance.rectangles, instance.capacity, instance.domains)
+    effort = 0.0
+    for number, run in enumerate(_schedule(len(instance.rectangles), switches)):
+        if effort >= limit:
+            break
+        if run.rule:
+            found = _tree_run(tree, run, limit - effort, seed + number)
+        else:
+            found = _cpsat_run(instance, run, limit - effort, seed)
+        effort += found.effort
+        if found.offsets is not None or found.infeasible:
+            return replace(found, effort=effort)
+    return Placement(None, False, effort)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of the tree (rule, rank, nodes), or, without a rule, a slice of CP-SAT."""
+
+    rule: str
+    rank: str
+    deep: bool
+    size: float
+
+
+def _tree_run(tree: Tree, run: _Run, limit: float, seed: int) -> Placement:
+    outcome = tree.run(
+        run.rule,
+        run.rank,
+        deep=run.deep,
+        node_limit=int(run.size),
+        work_limit=int(limit * WORK_PER_SECOND) + 1,
+        seed=seed,
+    )
+    effort = (outcome.work + NODE_WORK * outcome.nodes) / WORK_PER_SECOND
+    return Placement(outcome.offsets, outcome.infeasible, effort, f"tree {run.rule}/{run.rank}")
+
+
+def _cpsat_run(instance: Instance, run: _Run, limit: float, seed: int) -> Placement:
+    from spm_opt.allocation.exact import pack
+
+    packing = pack(instance, int(run.rank), min(run.size, limit), seed)
+    return Placement(packing.offsets, packing.infeasible, max(packing.effort, 1e-3), "cp-sat")
+
+
+def _schedule(number: int, switches: Switches) -> Iterator[_Run]:
+    """Runs without end, ever longer."""
+    if not switches.tree and not switches.cpsat:
+        return
+    for step in count():
+        for n, names in enumerate(_RUNS):
+            rule, _, rank = names.partition("/")
+            if switches.tree:
+                deep = switches.deep and (n + step) % 2 == 1
+                yield _Run(rule, rank, deep, max(200, 2 * number) << step)
+            if switches.cpsat and ((step >= _TREE_ROUNDS and n % 2) or not switches.tree):
+                first = _TREE_ROUNDS if switches.tree else 0
+                order = ((step - first) * len(_RUNS) + n) // (2 if switches.tree else 1)
+                yield _Run("", str(order), False, _SLICE * (1 << (step - first)))
+
+
+def _search_linked(instance: Instance, limit: float, seed: int, switches: Switches) -> Placement:
+    if switches.greedy:
+        offsets = greedy_linked(instance)
+        if offsets is not None and peak_of(instance, offsets) <= instance.capacity:
+            return Placement(offsets, False, method="greedy")
+    effort = 0.0
+    if not switches.cpsat:
+        return Placement(None, False)
+    for number in count():
+        if effort >= limit:
+            break
+        run = _Run("", str(number), False, _SLICE * (1 << number // 5))
+        found = _cpsat_run(instance, run, limit - effort, seed)
+        effort += found.effort
+        if found.offsets is not None or found.infeasible:
+            return replace(found, effort=effort)
+    return Placement(None, False, effort)

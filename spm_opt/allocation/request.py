@@ -85,10 +85,11 @@ def make_request(
         tuple(lcm(b.alignment, 1 if i in parts else alignment) for i, b in enumerate(buffers)),
         tuple(regions),
         _tie(len(buffers), links, buffers),
-        frozenset(nested),
+        _ancestors(nested),
         tuple(reuses),
         tuple((_find(index, a, "apart"), _find(index, b, "apart")) for a, b in apart),
     )
+    _check_groups(request)
     _check_fixed(request, capacity)
     return request
 
@@ -194,6 +195,33 @@ def _tie(
         lowest = min(place[i] for i in group)
         groups.append(tuple((i, place[i] - lowest) for i in group))
     return tuple(groups)
+
+
+def _ancestors(nested: set[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+    """Pairs (inner, outer), through any number of others."""
+    found = set(nested)
+    while True:
+        more = {(a, d) for a, b in found for c, d in nested if b == c} - found
+        if not more:
+            return frozenset(found)
+        found |= more
+
+
+def _check_groups(request: Request) -> None:
+    """Tied buffers that would overlap wherever their group lies."""
+    for group in request.groups:
+        for n, (i, low) in enumerate(group):
+            a = request.buffers[i]
+            for j, start in group[:n]:
+                b = request.buffers[j]
+                apart = b.upper <= a.lower or a.upper <= b.lower
+                if apart or start + b.size <= low or low + a.size <= start:
+                    continue
+                if {(i, j), (j, i)} & request.nested:
+                    continue
+                if start != low or not {(i, j), (j, i)} & set(request.reuses):
+                    raise InputError(f"their aliases make {b.id!r} and {a.id!r} overlap",
+                                     field="aliases", found=low - start)  # fmt: skip
 
 
 def _check_fixed(request: Request, capacity: int | None) -> None:

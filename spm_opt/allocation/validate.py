@@ -92,7 +92,11 @@ def _overlaps(
     buffers: Sequence[Buffer], at: dict[str, int], home: dict[str, str], aliases: Sequence[Alias]
 ) -> Iterator[str]:
     """Sweep over time: each buffer against those alive when it starts."""
-    shared = {frozenset((a.inner, a.outer)) for a in aliases if isinstance(a, Inside)}
+    outers: dict[str, list[str]] = {}
+    for a in aliases:
+        if isinstance(a, Inside):
+            outers.setdefault(a.inner, []).append(a.outer)
+    shared = {frozenset((inner, outer)) for inner in outers for outer in _above(inner, outers)}
     reused = {frozenset((a.output, a.input)) for a in aliases if isinstance(a, InPlace)}
     alive: dict[str, Buffer] = {}
     events = sorted(
@@ -117,6 +121,17 @@ def _overlaps(
                 f"while both live"
             )
         alive[b.id] = b
+
+
+def _above(inner: str, outers: dict[str, list[str]]) -> set[str]:
+    """Every buffer that holds `inner`, through others too."""
+    found: set[str] = set()
+    waiting = [inner]
+    while waiting:
+        new = set(outers.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += sorted(new)
+    return found
 
 
 def _aliases(

@@ -22,9 +22,9 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import TypeAlias
 
 import numpy as np
@@ -39,7 +39,10 @@ Residency: TypeAlias = tuple[tuple[int, int], ...]
 
 IN_SPM, IN_DRAM = 1, 2
 
-_FIELDS = ("cost", "progress", "parent", "candidate", "move", "finish")
+#: labels of one boundary and residency, one a column: cost, cycles of constants loaded, number of
+#: the label before, candidate and move that led here, whether a prefetch under way was finished
+Labels: TypeAlias = Ints
+COST, PROGRESS, PARENT, CANDIDATE, MOVE, FINISH = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,31 @@ class Solved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """Candidates that begin and end together under one residency pattern, as arrays."""
+class _Block:
+    """Candidates that begin at one part, sorted into families that share end and residency.
 
-    end: int
-    sample: Candidate
+    Attributes
+    ----------
+    samples : tuple of Candidate
+        One of each family.
+    family, index, duration, dma, work, dram : int64 array (candidates,)
+        Family and number of each candidate, and its prices.
+    end, own_space : int64 array (candidates,)
+        Part where it ends, and space of the constants that it holds.
+    streamed : bool array (candidates,)
+        Whether its constants are streamed.
+    """
+
+    samples: tuple[Candidate, ...]
+    family: Ints
     index: Ints
     duration: Ints
     dma: Ints
     work: Ints
     dram: Ints
+    end: Ints
+    own_space: Ints
+    streamed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +107,6 @@ class _Move:
     pinned_bytes: int
     reloads: tuple[int, ...]
     after: tuple[Residency, ...]
-
-
-@dataclass(slots=True)
-class _Labels:
-    """Labels of one boundary and residency, as parallel arrays; `parent` is a global number."""
-
-    cost: Ints
-    progress: Ints
-    parent: Ints
-    candidate: Ints
-    move: Ints
-    finish: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +134,18 @@ class _Table:
         sizes = [w.size_bytes for w in problem.weights]
         self.ready = np.concatenate((zero, np.cumsum(cycles, dtype=np.int64)))
         self.space = np.concatenate((zero, np.cumsum(sizes, dtype=np.int64)))
-        self.families = _families(problem)
+        self.blocks = _blocks(problem, self.ready, self.space)
         #: every kept label
-        self.kept: list[_Labels] = []
+        self.kept: list[Labels] = []
         self.count = 0
         #: every move that was made, by the number that labels carry
         self.moves: list[_Move] = []
 
-    def keep(self, labels: _Labels) -> Ints:
-        """Record labels; returns their global numbers."""
+    def keep(self, labels: Labels) -> int:
+        """Record labels; returns the number of the first."""
         self.kept.append(labels)
-        first, self.count = self.count, self.count + len(labels.cost)
-        return np.arange(first, self.count, dtype=np.int64)
+        first, self.count = self.count, self.count + labels.shape[1]
+        return first
 
 
 def solve_dynamic(
@@ -158,9 +164,8 @@ def solve_dynamic(
         Asked between boundaries; True ends the search without a plan.
     """
     table = _Table(problem, prices)
-    zero = np.zeros(1, dtype=np.int64)
-    start = _Labels(zero, zero, zero - 1, zero - 1, zero - 1, zero)
-    open_: list[dict[Residency, list[_Labels]]] = [{} for _ in range(problem.parts + 1)]
+    start = np.array([[0], [0], [-1], [-1], [-1], [0]], dtype=np.int64)
+    open_: list[dict[Residency, list[Labels]]] = [{} for _ in range(problem.parts + 1)]
     open_[0][_first_residency(problem)] = [start]
     complete = True
     for v in range(problem.parts):
@@ -170,96 +175,102 @@ def solve_dynamic(
         open_[v] = {}
         if len(states) > max_states:
             complete = False
-            best = sorted(states, key=lambda state: (int(states[state].cost[0]), state))
+            best = sorted(states, key=lambda state: (int(states[state][COST, 0]), state))
             states = {state: states[state] for state in best[:max_states]}
         for state, labels in states.items():
-            numbers = table.keep(labels)
-            _expand(table, v, state, labels, numbers, open_)
+            _expand(table, v, state, labels, open_)
     return _result(table, open_[problem.parts], complete)
 
 
-def _families(problem: Problem) -> list[list[_Family]]:
+def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[_Block]:
     groups: list[dict[tuple[object, ...], list[int]]] = [{} for _ in range(problem.parts)]
     for k, c in enumerate(problem.candidates):
         key = (c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights)
         groups[c.first].setdefault(key, []).append(k)
-    return [[_family(problem, members) for members in group.values()] for group in groups]
+    return [_block(problem, list(group.values()), ready, space) for group in groups]
 
 
-def _family(problem: Problem, members: list[int]) -> _Family:
-    used = [problem.candidates[k] for k in members]
-    columns = np.array(
-        [(c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes) for c in used],
-        dtype=np.int64,
-    ).T
-    return _Family(used[0].end, used[0], np.array(members, dtype=np.int64), *columns)
+def _block(problem: Problem, families: list[list[int]], ready: Ints, space: Ints) -> _Block:
+    index = [k for members in families for k in members]
+    used = [problem.candidates[k] for k in index]
+    rows = [
+        (n, k, c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes, c.end, c.first)
+        for k, c, n in zip(index, used, [n for n, f in enumerate(families) for _ in f], strict=True)
+    ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
+    end, first = columns[6], columns[7]
+    # without constants there is nothing to stream
+    streams = np.array([c.streams_weights for c in used], dtype=bool) & (ready[end] > ready[first])
+    own = np.where(streams, 0, space[end] - space[first])
+    samples = tuple(problem.candidates[members[0]] for members in families)
+    family, number, duration, dma, work, dram = columns[:6]
+    return _Block(samples, family, number, duration, dma, work, dram, end, own, streams)
 
 
 def _first_residency(problem: Problem) -> Residency:
     return tuple((t, IN_DRAM) for t, m in enumerate(problem.maps) if m.in_dram and m.readers)
 
 
-def _prune(found: list[_Labels], prices: Prices) -> _Labels:
+def _prune(found: list[Labels], prices: Prices) -> Labels:
     """Labels that no other one, waiting if it must, makes superfluous."""
-    merged = _Labels(
-        *(np.concatenate([getattr(labels, field) for labels in found]) for field in _FIELDS)
-    )
-    order = np.lexsort((-merged.progress, merged.cost))
-    potential = (merged.cost - prices.per_cycle * merged.progress)[order]
+    merged = np.concatenate(found, axis=1)
+    order = np.lexsort((-merged[PROGRESS], merged[COST]))
+    potential = (merged[COST] - prices.per_cycle * merged[PROGRESS])[order]
     best = np.minimum.accumulate(potential)
     kept = order[np.concatenate((np.ones(1, dtype=bool), potential[1:] < best[:-1]))]
-    return _Labels(*(getattr(merged, field)[kept] for field in _FIELDS))
+    return merged[:, kept]
 
 
 def _expand(
     table: _Table,
     v: int,
     state: Residency,
-    labels: _Labels,
-    numbers: Ints,
-    open_: list[dict[Residency, list[_Labels]]],
+    labels: Labels,
+    open_: list[dict[Residency, list[Labels]]],
 ) -> None:
-    modes = dict(state)
-    for family in table.families[v]:
-        move = _move(table.problem, modes, family, v)
-        if move is None:
-            continue
-        room = table.problem.capacity_bytes - move.pinned_bytes - family.work
-        fits = room >= _own_space(table, family, v)
-        if not fits.any():
-            continue
-        table.moves.append(move)
-        for cost, progress, number in zip(
-            labels.cost.tolist(), labels.progress.tolist(), numbers.tolist(), strict=True
-        ):
-            moved = _advance(table, v, family, move, room, fits, cost, progress, number)
+    """Move the labels of one boundary and residency along every candidate that can begin there."""
+    block, modes, number = table.blocks[v], dict(state), table.keep(labels)
+    moves = [_move(table.problem, modes, sample, v) for sample in block.samples]
+    pinned = np.array([m.pinned_bytes if m else 2**60 for m in moves], dtype=np.int64)
+    room = table.problem.capacity_bytes - pinned[block.family] - block.work
+    chosen = np.flatnonzero(room >= block.own_space)
+    if not len(chosen):
+        return
+    moved = _advance(table, v, labels, number, moves, chosen, room[chosen])
+    for family, run in _runs(moved[MOVE]):
+        move = moves[family]
+        if move is not None:
+            chunk = moved[:, run]
+            chunk[MOVE] = len(table.moves)
+            table.moves.append(move)
             for after in move.after:
-                open_[family.end].setdefault(after, []).append(moved)
+                open_[block.samples[family].end].setdefault(after, []).append(chunk)
 
 
-def _own_space(table: _Table, family: _Family, v: int) -> int:
-    if family.sample.streams_weights:
-        return 0
-    return int(table.space[family.end] - table.space[v])
+def _runs(values: Ints) -> Iterator[tuple[int, slice]]:
+    """Stretches of equal values."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    for begin, end in pairwise((0, *edges.tolist(), len(values))):
+        yield int(values[begin]), slice(begin, end)
 
 
-def _move(problem: Problem, modes: dict[int, int], family: _Family, v: int) -> _Move | None:
+def _move(problem: Problem, modes: dict[int, int], candidate: Candidate, v: int) -> _Move | None:
     """Whether a family can run in a residency, what it loads for that, and what it leaves."""
-    candidate, maps = family.sample, problem.maps
+    maps = problem.maps
     reloads = tuple(t for t in candidate.reads if not modes[t] & IN_SPM)
     if reloads and not problem.reload:
         return None
     if any(not modes[t] & IN_DRAM for t in (*candidate.streams, *reloads)):
         return None
-    after = dict(modes) | {t: IN_SPM | IN_DRAM for t in reloads}
+    after = dict(modes) | dict.fromkeys(reloads, IN_SPM | IN_DRAM)
     pinned = sum(maps[t].size_bytes for t, mode in after.items() if mode & IN_SPM)
     for t in {*candidate.keeps, *candidate.stores}:
         mode = IN_SPM * (t in candidate.keeps) + IN_DRAM * (t in candidate.stores)
         if maps[t].birth < v and modes[t] != mode:
             return None  # slices of one map share one choice
         after[t] = mode
-    live = sorted((t, mode) for t, mode in after.items() if maps[t].last_use >= family.end)
-    return _Move(pinned, reloads, _drops(problem, live, family.end))
+    live = sorted((t, mode) for t, mode in after.items() if maps[t].last_use >= candidate.end)
+    return _Move(pinned, reloads, _drops(problem, live, candidate.end))
 
 
 def _drops(problem: Problem, live: list[tuple[int, int]], end: int) -> tuple[Residency, ...]:
@@ -274,51 +285,66 @@ def _drops(problem: Problem, live: list[tuple[int, int]], end: int) -> tuple[Res
 
 
 def _advance(
-    table: _Table, v: int, family: _Family, move: _Move, room: Ints, fits: NDArray[np.bool_],
-    cost: int, progress: int, number: int,
-) -> _Labels:  # fmt: skip
-    """Labels at the end of a family's steps, from one label at their start."""
-    problem, prices, ready = table.problem, table.prices, table.ready
-    end, streamed = family.end, family.sample.streams_weights
-    base = end if streamed else v
-    own = int(ready[end])
+    table: _Table,
+    v: int,
+    labels: Labels,
+    number: int,
+    moves: list[_Move | None],
+    chosen: Ints,
+    room: Ints,
+) -> Labels:
+    """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
+    problem, prices, ready, block = table.problem, table.prices, table.ready, table.blocks[v]
+    family, end, streamed = block.family[chosen], block.end[chosen], block.streamed[chosen]
+    duration, dma = block.duration[chosen], block.dma[chosen]
+    cycles, sizes = _reload_prices(problem, moves)
+    own = ready[end]
     # constants that fit beside the step; what was prefetched beyond them is taken back
-    reach = np.searchsorted(table.space, table.space[base] + room[fits], side="right") - 1
-    limit = ready[np.maximum(reach, end)]
-    before = np.minimum(int(ready[v]) if streamed else progress, limit)
-    wait = np.zeros_like(before) if streamed else np.maximum(own - before, 0)
+    base = np.where(streamed, end, v)
+    reach = np.searchsorted(table.space, table.space[base] + room, side="right") - 1
+    limit = ready[np.maximum(reach, end)] if problem.prefetch else own
+    slack = duration - dma if problem.prefetch else np.zeros_like(duration)
+    before = np.minimum(labels[PROGRESS][:, None], np.where(streamed, ready[v], limit))
+    wait = np.where(streamed, 0, np.maximum(own - before, 0))
     at_start = np.maximum(before, own)
-    duration, dma = family.duration[fits], family.dma[fits]
-    spent = wait + duration + sum(problem.maps[t].reload_cycles for t in move.reloads)
-    moved = family.dram[fits] + sum(problem.maps[t].reload_bytes for t in move.reloads)
-    total = cost + prices.per_cycle * spent + prices.per_byte * moved
-    slack = duration - dma
-    if not problem.prefetch:
-        slack, limit = np.zeros_like(slack), np.full_like(limit, own)
-        at_start = np.full_like(at_start, own)
-    index = family.index[fits]
+    spent = prices.per_cycle * (wait + (duration + cycles[family]))
+    cost = labels[COST][:, None] + spent
+    cost = cost + prices.per_byte * (block.dram[chosen] + sizes[family])
     frontier = np.searchsorted(ready, at_start)
     rest = ready[frontier] - at_start
-    busy = (rest > 0) & ((dma > 0) | bool(move.reloads))
+    busy = (rest > 0) & ((dma > 0) | (cycles[family] > 0))
     begun = np.where(busy, ready[np.maximum(frontier - 1, end)], at_start)
-    totals = [total, (total + prices.per_cycle * rest)[busy]]
-    after = [np.minimum(begun + slack, limit), np.minimum(ready[frontier] + slack, limit)[busy]]
-    size = len(index) + int(busy.sum())
-    return _Labels(
-        np.concatenate(totals), np.concatenate(after), np.full(size, number, dtype=np.int64),
-        np.concatenate((index, index[busy])), np.full(size, len(table.moves) - 1, dtype=np.int64),
-        np.concatenate((np.zeros_like(index), np.ones_like(index[busy]))),
-    )  # fmt: skip
+    parent = np.broadcast_to(number + np.arange(labels.shape[1])[:, None], cost.shape)
+    index = np.broadcast_to(block.index[chosen], cost.shape)
+    families = np.broadcast_to(family, cost.shape)
+    plain = np.stack(
+        (cost, np.minimum(begun + slack, limit), parent, index, families, np.zeros_like(cost))
+    ).reshape(6, -1)
+    # a prefetch under way is finished first
+    late = np.minimum(ready[frontier] + slack, limit)
+    finished = np.stack((
+        cost + prices.per_cycle * rest, late, parent, index, families, np.ones_like(cost)
+    ))[:, busy]  # fmt: skip
+    moved = np.concatenate((plain, finished), axis=1)
+    return moved[:, np.argsort(moved[MOVE], kind="stable")]
 
 
-def _result(table: _Table, ends: dict[Residency, list[_Labels]], complete: bool) -> Solved:
+def _reload_prices(problem: Problem, moves: list[_Move | None]) -> tuple[Ints, Ints]:
+    """Cycles and bytes of the maps that each family loads whole."""
+    loads = [move.reloads if move else () for move in moves]
+    cycles = [sum(problem.maps[t].reload_cycles for t in maps) for maps in loads]
+    sizes = [sum(problem.maps[t].reload_bytes for t in maps) for maps in loads]
+    return np.array(cycles, dtype=np.int64), np.array(sizes, dtype=np.int64)
+
+
+def _result(table: _Table, ends: dict[Residency, list[Labels]], complete: bool) -> Solved:
     if not ends:
         return Solved(None, 0, 0, complete)
     last = _prune([labels for found in ends.values() for labels in found], table.prices)
     path = _path(table, last)
     decision = _decision(table, path)
     dram = sum(_step_bytes(table.problem, step) for step in path)
-    latency = (int(last.cost[0]) - table.prices.per_byte * dram) // table.prices.per_cycle
+    latency = (int(last[COST, 0]) - table.prices.per_byte * dram) // table.prices.per_cycle
     return Solved(decision, latency, dram, complete)
 
 
@@ -327,18 +353,16 @@ def _step_bytes(problem: Problem, step: _Step) -> int:
     return problem.candidates[step.candidate].dram_bytes + reloaded
 
 
-def _path(table: _Table, last: _Labels) -> list[_Step]:
+def _path(table: _Table, last: Labels) -> list[_Step]:
     """The steps that lead to the cheapest label, first to last."""
-    number = int(table.keep(last)[0])
-    joined = {field: np.concatenate([getattr(x, field) for x in table.kept]) for field in _FIELDS}
+    number = table.keep(last)
+    labels = np.concatenate(table.kept, axis=1)
     path: list[_Step] = []
-    while joined["parent"][number] >= 0:
-        move = table.moves[int(joined["move"][number])]
-        path.append(_Step(
-            int(joined["candidate"][number]), move.reloads, move.pinned_bytes,
-            int(joined["progress"][number]), bool(joined["finish"][number]),
-        ))  # fmt: skip
-        number = int(joined["parent"][number])
+    while labels[PARENT, number] >= 0:
+        _, progress, parent, candidate, move, finish = labels[:, number].tolist()
+        taken = table.moves[move]
+        path.append(_Step(candidate, taken.reloads, taken.pinned_bytes, progress, bool(finish)))
+        number = parent
     return path[::-1]
 
 
@@ -390,7 +414,7 @@ def _weight_starts(table: _Table, used: list[Candidate], path: list[_Step]) -> l
 def _before_limit(table: _Table, candidate: Candidate, step: _Step, before: int) -> int:
     """Progress beyond which nothing may have been loaded before a step begins."""
     ready = table.ready
-    if candidate.streams_weights:
+    if candidate.streams_weights and ready[candidate.end] > ready[candidate.first]:
         return int(ready[candidate.first])
     room = table.problem.capacity_bytes - step.pinned_bytes - candidate.work_bytes
     reach = int(np.searchsorted(table.space, table.space[candidate.first] + room, "right")) - 1

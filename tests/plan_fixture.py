@@ -1,0 +1,260 @@
+"""Helpers of the planning tests: random networks of every operator, chips, and random decisions.
+
+A random decision is any plan that the rules allow, not a good one: groups, residencies and
+prefetches are drawn by lot, so that layouts and timelines meet combinations that no optimum has.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from spm_opt.assemble import Placed, assemble
+from spm_opt.decision import Decision
+from spm_opt.dynamic import residencies
+from spm_opt.fusion import Recipe, make_candidates, minimum_spm_bytes
+from spm_opt.graph.builder import Handle, NetworkBuilder
+from spm_opt.graph.network import Network
+from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
+from spm_opt.layout import Layout, lay_out
+from spm_opt.parts import source_order
+from spm_opt.problem import Candidate, Problem, led
+from spm_opt.schedule import Provenance, Schedule
+from spm_opt.site import Site, feature_maps, make_site, weight_loads
+from spm_opt.timeline import run
+
+MADE = Provenance(
+    "joint", "latency", True, "feasible", 0, 0, 0, "source", 1, "by lot", 0, 1, 1.0, None, 0.0
+)
+
+
+def random_network(rng: random.Random, layers: int = 6) -> Network:
+    """A DAG of images with every operator that the planner tiles, now and then with attention."""
+    b = NetworkBuilder("random")
+    channels = rng.choice([2, 4, 8])
+    maps = [b.input("x", (1, channels, rng.choice([4, 6, 7, 9, 12]), rng.choice([3, 5, 8])))]
+    for _ in range(rng.randint(2, layers)):
+        maps.append(_random_layer(rng, b, maps))
+    x = maps[-1]
+    if rng.random() < 0.4:
+        y = b.reshape(x, (0, 0, -1))
+        x = b.unary(b.linear(b.flatten(b.global_avg_pool(x)), rng.choice([5, 9])), "tanh")
+        if rng.random() < 0.5:
+            b.output(_attention(b, y))
+    b.output(x)
+    used = {name for record in b.records for name in record.inputs} | set(b.outputs)
+    b.output(*(m for m in maps if m.name not in used))
+    return b.build()
+
+
+def _attention(b: NetworkBuilder, x: Handle) -> Handle:
+    tokens = b.linear(b.transpose(x, (0, 2, 1)), 8)
+    heads = b.transpose(b.reshape(tokens, (0, 0, 2, 4)), (0, 2, 1, 3))
+    weights = b.softmax(b.matmul(heads, heads, transpose_b=True))
+    return b.transpose(b.matmul(weights, heads), (0, 2, 1, 3))
+
+
+def _random_layer(rng: random.Random, b: NetworkBuilder, maps: list[Handle]) -> Handle:
+    x = rng.choice(maps[-2:])
+    c, h, w = x.shape[1:]
+    twins = [m for m in maps if m.shape == x.shape]
+    beside = [m for m in maps if m.shape[2:] == x.shape[2:]]
+    kinds = ["conv", "wide", "depthwise", "grouped", "add", "unary", "norm", "scale", "pad"]
+    kinds += ["concat"] if c <= 8 else []
+    kinds += ["strided", "dilated", "pool", "slice", "gate"] if min(h, w) >= 3 else []
+    kinds += ["resize", "deconv"] if h <= 7 else []
+    match rng.choice(kinds):
+        case "conv":
+            return b.conv(x, rng.choice([2, 4, 8]), rng.choice([1, 3]), padding="same")
+        case "wide":
+            return b.conv(x, rng.choice([12, 24]), 3, padding=1)
+        case "depthwise":
+            return b.conv(x, c, 3, padding=1, stride=rng.choice([1, 2]), groups=c)
+        case "grouped":
+            return b.conv(x, rng.choice([c, 2 * c]), 3, padding=1, groups=2)
+        case "strided":
+            return b.conv(x, rng.choice([2, 4]), 3, stride=2, padding=rng.choice([0, 1]))
+        case "dilated":
+            return b.conv(x, 4, (2, 3), padding=(2, 0, 1, 1), dilation=(2, 1))
+        case "pool":
+            return b.max_pool(x, rng.choice([2, 3]), stride=rng.choice([1, 2]))
+        case "add":
+            return b.add(x, rng.choice(twins))
+        case "norm":
+            return b.softmax(x, axis=rng.choice([1, 3]))
+        case "scale":
+            return b.mul(x, constant=(c, 1, 1))
+        case "gate":
+            return b.mul(x, b.global_avg_pool(x))
+        case "pad":
+            return b.pad(x, (0, 0, 1, 0, 0, 0, 1, 1))
+        case "slice":
+            return b.slice(x, 2, 1, h, rng.choice([1, 2]))
+        case "resize":
+            return b.resize(x, scale=2)
+        case "deconv":
+            return b.conv_transpose(x, rng.choice([2, 4]), 3, stride=2, padding=1)
+        case "concat":
+            return b.concat([rng.choice(beside), x], axis=1)
+    return b.unary(x, "sigmoid")
+
+
+def random_chip(rng: random.Random, network: Network, tightness: float | None = None) -> Hardware:
+    """A chip on which `network` just fits, or fits well (by `tightness`)."""
+    alignment = rng.choice([8, 16, 32])
+    chip = Hardware(
+        "chip", 10**9,
+        Scratchpad(alignment, alignment, Fraction(16), rng.choice([None, Fraction(8)])),
+        Dram(Fraction(rng.choice([1, 2, 4, 16])), rng.choice([0, 10, 40]), rng.choice([8, 16])),
+        ComputeArray(
+            (Unrolling("kc", {"k": 2, "c": 2}), Unrolling("g", {"g": 4})), 4,
+            tile_overhead_cycles=rng.choice([0, 3]),
+        ),
+    )  # fmt: skip
+    least, _ = minimum_spm_bytes(network, chip)
+    factor = rng.choice([1.0, 1.3, 2.0, 4.0, 10.0]) if tightness is None else tightness
+    return with_capacity(chip, int(least * factor) // alignment * alignment)
+
+
+def with_capacity(chip: Hardware, capacity_bytes: int) -> Hardware:
+    return replace(chip, spm=replace(chip.spm, capacity_bytes=capacity_bytes))
+
+
+@dataclass(frozen=True)
+class World:
+    """A network on a chip, with its candidates."""
+
+    site: Site
+    problem: Problem
+    recipes: tuple[Recipe, ...]
+
+
+def make_world(
+    network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",)
+) -> World:
+    site = make_site(network, chip, source_order(network))
+    candidates, recipes = make_candidates(site, halos, prune)
+    problem = Problem(
+        len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site), candidates
+    )
+    return World(site, problem, recipes)
+
+
+# --------------------------------------------------------------------------- decisions
+
+
+def random_decision(rng: random.Random, problem: Problem, prefetch: bool = True) -> Decision | None:
+    """Groups and residencies by lot; None where the lot leads nowhere."""
+    modes = {t: (False, True) for t, m in enumerate(problem.maps) if m.in_dram}
+    leaders = led(problem)
+    used: list[int] = []
+    loads: list[tuple[int, ...]] = []
+    spaces: list[int] = []
+    v = 0
+    while v < problem.parts:
+        options = leaders[v]
+        for k in rng.sample(options, min(len(options), 60)):
+            c = problem.candidates[k]
+            reloads = _reloads(problem, modes, c)
+            if reloads is None:
+                continue
+            space = _space(problem, modes, c, reloads)
+            if space <= problem.capacity_bytes:
+                break
+        else:
+            return None
+        used.append(k)
+        loads.append(reloads)
+        spaces.append(space)
+        _move_on(rng, problem, modes, c, reloads)
+        v = c.end
+    chosen = [problem.candidates[k] for k in used]
+    resident, reloaded = residencies(chosen, loads)
+    starts = _weight_starts(rng, problem, chosen, spaces, prefetch)
+    return Decision(tuple(used), resident, reloaded, tuple(starts))
+
+
+def _reloads(
+    problem: Problem, modes: dict[int, tuple[bool, bool]], c: Candidate
+) -> tuple[int, ...] | None:
+    reloads = tuple(t for t in c.reads if not modes[t][0])
+    if any(not modes[t][1] for t in (*reloads, *c.streams)):
+        return None
+    for t in {*c.keeps, *c.stores}:
+        begun = problem.maps[t].birth < c.first
+        if begun and modes[t] != (t in c.keeps, t in c.stores):
+            return None
+    return reloads
+
+
+def _space(
+    problem: Problem, modes: dict[int, tuple[bool, bool]], c: Candidate, reloads: tuple[int, ...]
+) -> int:
+    pinned = {t for t, (in_spm, _) in modes.items() if in_spm} | set(reloads)
+    weights = 0 if c.streams_weights else sum(
+        problem.weights[p].size_bytes for p in range(c.first, c.end)
+    )  # fmt: skip
+    return c.work_bytes + weights + sum(problem.maps[t].size_bytes for t in pinned)
+
+
+def _move_on(
+    rng: random.Random, problem: Problem, modes: dict[int, tuple[bool, bool]], c: Candidate,
+    reloads: tuple[int, ...],
+) -> None:  # fmt: skip
+    modes.update(dict.fromkeys(reloads, (True, True)))
+    for t in {*c.keeps, *c.stores}:
+        modes[t] = (t in c.keeps, t in c.stores)
+    for t, (in_spm, in_dram) in list(modes.items()):
+        done = max(problem.maps[t].writers, default=-1) < c.end
+        if problem.maps[t].last_use < c.end or (in_spm and in_dram and done and rng.random() < 0.5):
+            modes[t] = (False, in_dram)
+
+
+def _weight_starts(
+    rng: random.Random, problem: Problem, chosen: list[Candidate], spaces: list[int],
+    prefetch: bool,
+) -> list[int]:  # fmt: skip
+    starts = [-1] * problem.parts
+    for s, c in enumerate(chosen):
+        for part in range(c.first, c.end):
+            size = problem.weights[part].size_bytes
+            if not size or c.streams_weights:
+                continue
+            early = s
+            while prefetch and early and rng.random() < 0.6:
+                if spaces[early - 1] + size > problem.capacity_bytes:
+                    break
+                early -= 1
+                spaces[early] += size
+            starts[part] = chosen[early].first
+    return starts
+
+
+def first_fit(layout: Layout) -> list[int]:
+    """Offsets, each buffer as low as those placed before it allow."""
+    offsets: list[int] = []
+    for buffer in layout.buffers:
+        taken = sorted(
+            (offset, offset + other.size_bytes)
+            for offset, other in zip(offsets, layout.buffers, strict=False)
+            if other.first_step < buffer.end_step and buffer.first_step < other.end_step
+        )
+        low = 0
+        for begin, end in taken:
+            if low + buffer.size_bytes <= begin:
+                break
+            low = max(low, end)
+        offsets.append(low)
+    return offsets
+
+
+def schedule_of(world: World, decision: Decision) -> Schedule | None:
+    """The schedule of a decision; None where first fit finds no addresses."""
+    layout = lay_out(world.site, world.problem, world.recipes, decision)
+    offsets = first_fit(layout)
+    ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
+    if max(ends) > world.site.hardware.spm.capacity_bytes:
+        return None
+    placed = Placed(layout, run(layout), tuple(offsets))
+    return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))

@@ -1,0 +1,110 @@
+"""Decisions spelled out: random ones pass the checker, and take the space and bytes they claim."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from plan_fixture import (
+    World,
+    make_world,
+    random_chip,
+    random_decision,
+    random_network,
+    schedule_of,
+)
+
+from spm_opt.decision import Decision
+from spm_opt.layout import Layout, lay_out
+from spm_opt.verify import verify
+
+SEEDS = range(40)
+
+
+def laid_out(world: World, seed: int, count: int) -> list[tuple[Decision, Layout]]:
+    rng = random.Random(seed)
+    drawn = (random_decision(rng, world.problem) for _ in range(count))
+    return [
+        (decision, lay_out(world.site, world.problem, world.recipes, decision))
+        for decision in drawn
+        if decision is not None
+    ]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_decisions_pass_the_checker(seed: int) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng)
+    world = make_world(network, random_chip(rng, network), prune=False)
+    for _ in range(5):
+        decision = random_decision(rng, world.problem)
+        schedule = None if decision is None else schedule_of(world, decision)
+        if schedule is not None:
+            assert verify(schedule) == ()
+
+
+def test_random_decisions_are_of_every_sort() -> None:
+    """Else the test above would say nothing of what never occurs."""
+    kinds: Counter[str] = Counter()
+    for seed in SEEDS:
+        rng = random.Random(seed)
+        network = random_network(rng)
+        world = make_world(network, random_chip(rng, network), prune=False)
+        for decision, layout in laid_out(world, seed, 3):
+            kinds.update(buffer.kind for buffer in layout.buffers)
+            kinds.update(f"{b.kind} slice" for b in layout.buffers if b.channels is not None)
+            kinds["reload"] += len(decision.reloads)
+            kinds["prefetch"] += sum(len(program.after) for program in layout.programs)
+            kinds["both"] += sum(
+                bool({*c.keeps} & {*c.stores})
+                for c in (world.problem.candidates[k] for k in decision.candidates)
+            )
+    expected = {
+        "weights", "map", "input", "stripe", "output", "weight_stream", "channel_input",
+        "channel_output", "weights slice", "input slice", "output slice", "reload", "prefetch",
+        "both",
+    }  # fmt: skip
+    assert {kind for kind in expected if kinds[kind] < 10} == set()
+
+
+@pytest.mark.parametrize("seed", SEEDS[:15])
+def test_a_step_takes_the_space_and_moves_the_bytes_of_its_candidate(seed: int) -> None:
+    rng = random.Random(1000 + seed)
+    network = random_network(rng)
+    world = make_world(network, random_chip(rng, network), prune=False)
+    problem, site = world.problem, world.site
+    for decision, layout in laid_out(world, seed, 8):
+        for step, k in enumerate(decision.candidates):
+            candidate = problem.candidates[k]
+            begun = {
+                site.map_names[t] for t in candidate.keeps
+                if candidate.first <= problem.maps[t].birth
+            }  # fmt: skip
+            made = sum(
+                b.size_bytes
+                for b in layout.buffers
+                if b.first_step == step
+                and (b.tensor in begun if b.kind == "map" else b.kind != "weights")
+            )
+            assert made == candidate.work_bytes
+            program = layout.programs[step]
+            streamed = [t for tile in (*program.loads, *program.stores) for t in tile]
+            moved = sum(t.moved_bytes for t in streamed)
+            if not candidate.streams_weights:
+                moved += sum(
+                    problem.weights[p].moved_bytes for p in range(candidate.first, candidate.end)
+                )
+            assert moved == candidate.dram_bytes
+            assert all(t.tile is not None for t in streamed)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:15])
+def test_all_that_lies_in_the_scratchpad_at_a_step_fits(seed: int) -> None:
+    rng = random.Random(2000 + seed)
+    network = random_network(rng)
+    world = make_world(network, random_chip(rng, network))
+    for decision, layout in laid_out(world, seed, 8):
+        for step in range(len(decision.candidates)):
+            load = sum(b.size_bytes for b in layout.buffers if b.first_step <= step < b.end_step)
+            assert load <= world.problem.capacity_bytes

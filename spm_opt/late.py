@@ -1,4 +1,4 @@
-"""The same plan with later claims: constants are loaded as late as they can be without a cycle's loss.
+"""The same plan with later claims: constants are loaded as late as costs no cycle.
 
 Space that is claimed later is free for longer, so the buffers of the plan are easier to place. The
 cost of a decision does not change here, only the steps in which its prefetches start.

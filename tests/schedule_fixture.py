@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from spm_opt.cost.compute import tile_cycles, least_cycles
+from spm_opt.cost.compute import least_cycles, tile_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, by_name, operand_of
 from spm_opt.graph.ops import Conv

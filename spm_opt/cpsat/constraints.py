@@ -166,10 +166,10 @@ def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Var
         carried.setdefault(v - 1, []).append(var.spent(c, v - 1))
     for v, members in enumerate(led(problem)):
         if v in carried:
+            used = [problem.candidates[k] for k in members]
             slack = cp_model.LinearExpr.weighted_sum(
-                [var.use[k] for k in members],
-                [problem.candidates[k].duration_cycles - problem.candidates[k].dma_cycles for k in members],
-            )  # fmt: skip
+                [var.use[k] for k in members], [c.duration_cycles - c.dma_cycles for c in used]
+            )
             model.add(cp_model.LinearExpr.sum(carried[v]) <= slack + var.stall[v])
 
 

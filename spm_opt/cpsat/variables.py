@@ -150,10 +150,8 @@ def _window(problem: Problem, c: int, covers: list[list[int]]) -> int:
 
 def _held_range(problem: Problem, c: int, span: range, covers: list[list[int]]) -> range:
     """Steps at which c may be in SPM: from its window, or the first group that holds it."""
-    first = min(
-        (problem.candidates[k].first for k in covers[c] if not problem.candidates[k].streams_weights),
-        default=c,
-    )  # fmt: skip
+    holding = (problem.candidates[k] for k in covers[c])
+    first = min((k.first for k in holding if not k.streams_weights), default=c)
     return range(min(first, span.start), c + 1)
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spm_opt.allocation.solve import allocate
     from spm_opt.api import check, compare, info, solve
     from spm_opt.errors import (
         GraphError,
@@ -43,6 +44,7 @@ __all__ = (
     "SpmTooSmallError",
     "VerificationError",
     "__version__",
+    "allocate",
     "check",
     "compare",
     "info",
@@ -50,6 +52,7 @@ __all__ = (
 )
 
 _ROOMS = {
+    "allocation.solve": ("allocate",),
     "api": ("check", "compare", "info", "solve"),
     "errors": (
         "GraphError",

@@ -1,4 +1,4 @@
-"""The command line: ``spm-opt solve | compare | check | info | list``.
+"""The command line: ``spm-opt solve | compare | check | info | alloc | list``.
 
 Parses arguments, calls `spm_opt.api`, prints. With ``--json`` standard output holds exactly one
 JSON object; progress, warnings and errors always go to standard error. It has no rule of its own.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from spm_opt import __version__
+from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
 from spm_opt.errors import InputError, SpmOptError
 from spm_opt.params import OBJECTIVES, STRATEGIES
 
@@ -271,6 +272,9 @@ def info(
         _print_json(figures)
     else:
         _print(info_table({**figures, "warnings": []}))
+
+
+app.command(epilog=ALLOC_EPILOG)(alloc)
 
 
 @app.command("list", epilog=EPILOG)

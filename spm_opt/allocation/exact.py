@@ -155,7 +155,11 @@ class _Packer:
         reuses, rectangles = self.instance.reuses, self.instance.rectangles
         for n, (output, input_) in enumerate(reuses):
             for m, (other, source) in enumerate(reuses):
-                chained = other == input_ and rectangles[source].meets(rectangles[output])
+                chained = (
+                    other == input_
+                    and rectangles[source].meets(rectangles[output])
+                    and (output, source) not in reuses
+                )
                 if (m < n and source == input_) or chained:
                     self.model.add_bool_or([self.same[n].negated(), self.same[m].negated()])
 

@@ -15,8 +15,6 @@ from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.allocation.request import Group, Request
 from spm_opt.units import align_up, ceil_div
 
-#: a capacity that everything fits: for placements whose peak is to be found
-UNBOUNDED = 1 << 66
 #: pairs of fixed and other buffers above which fixed ones cut no holes (the search still sees them)
 _MANY = 2_000_000
 
@@ -78,7 +76,7 @@ def reduce(request: Request, capacity: int | None) -> Instance:
     """The integer problem of a request, for a capacity (None: everything fits)."""
     sizes = _rounded_sizes(request)
     starts = bases(request)
-    rooms = [r.capacity for r in request.regions] or [UNBOUNDED if capacity is None else capacity]
+    rooms = [r.capacity for r in request.regions] or [capacity or _roomy(request)]
     holes = _fixed_holes(request, starts)
     domains = [_domain(request, i, starts, rooms, holes.get(i, [])) for i in range(len(sizes))]
     unit = _unit(request, sizes, domains)
@@ -99,6 +97,16 @@ def reduce(request: Request, capacity: int | None) -> Instance:
         request.reuses,
         request.apart,
     )
+
+
+def _roomy(request: Request) -> int:
+    """A capacity that a placement fits if it fits any: all stacked above all fixed ends."""
+    pairs = zip(request.buffers, request.alignments, strict=True)
+    # twice, for the gaps that a group of tied buffers may hold
+    stacked = 2 * sum(b.size + alignment for b, alignment in pairs)
+    ends = [end for b in request.buffers for _, end in b.forbidden]
+    ends += [b.offset + b.size for b in request.buffers if b.offset is not None]
+    return stacked + max(ends, default=0)
 
 
 def _rounded_sizes(request: Request) -> list[int]:

@@ -158,9 +158,9 @@ def _read_reuse(
 ) -> tuple[int, int]:
     o, i = _find(index, alias.output, "in place"), _find(index, alias.input, "in place")
     output, input_ = buffers[o], buffers[i]
-    if not input_.lower <= output.lower < input_.upper <= output.upper or o == i:
+    if not input_.lower < output.lower < input_.upper <= output.upper:
         raise InputError(
-            f"{alias.output!r} must start while {alias.input!r} lives and outlive it",
+            f"{alias.output!r} must start during the life of {alias.input!r} and end no earlier",
             field="in place",
             found=(output.lower, output.upper, input_.lower, input_.upper),
         )

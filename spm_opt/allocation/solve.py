@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from spm_opt.allocation.bounds import crowd, lowest_peak
 from spm_opt.allocation.buffers import Alias, Allocation, Buffer, InPlace, Region
@@ -129,18 +130,28 @@ class _Call:
         if found.infeasible:
             bound = max(bound, ((self.capacity or 0) // self.step + 1) * self.step)
         best = self._minimise(bound, _AFTERTHOUGHT * self.limit)
+        if best is None:
+            return self._allocation(status, instance, found, bound, found.effort)
         effort = found.effort + best.effort
-        return self._allocation(status, self.free, best.placement, best.bound, effort)
+        method = found.method or best.placement.method
+        placement = replace(best.placement, method=method)
+        return self._allocation(status, self.free, placement, best.bound, effort)
 
     def lowest(self) -> Allocation:
         """A placement with the lowest peak that is found."""
         best = self._minimise(self.bound, self.limit)
+        if best is None:  # fixed offsets and aliases may leave no placement at any capacity
+            found = search(self.free, self.limit, self.seed, self.switches)
+            status = "infeasible" if found.infeasible else "not found"
+            if found.offsets is not None:
+                status = "placed"
+            return self._allocation(status, self.free, found, self.bound, found.effort)
         return self._allocation("placed", self.free, best.placement, best.bound, best.effort)
 
-    def _minimise(self, bound: int, limit: float) -> Lowest:
+    def _minimise(self, bound: int, limit: float) -> Lowest | None:
         offsets = greedy(self.free)
         if offsets is None:
-            raise SolverError("a greedy placement without a capacity got stuck: this is a bug")
+            return None
         start = Placement(offsets, False, method="greedy")
         return minimise(
             lambda capacity: reduce(self.request, capacity),

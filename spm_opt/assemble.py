@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from spm_opt.cost.compute import least_cycles
+from spm_opt.decision import Decision
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
@@ -18,6 +19,7 @@ from spm_opt.units import ceil_div
 class Placed:
     """A decision with addresses and cycles."""
 
+    decision: Decision
     layout: Layout
     timeline: Timeline
     offsets: tuple[int, ...]

@@ -38,6 +38,8 @@ Ints = NDArray[np.int64]
 Residency: TypeAlias = tuple[tuple[int, int], ...]
 
 IN_SPM, IN_DRAM = 1, 2
+#: fillings of the scratchpad among which a beam is divided
+_SHELVES = 8
 
 #: labels of one boundary and residency, one a column: cost, cycles of constants loaded, number of
 #: the label before, candidate and move that led here, whether a prefetch under way was finished
@@ -175,11 +177,35 @@ def solve_dynamic(
         open_[v] = {}
         if len(states) > max_states:
             complete = False
-            best = sorted(states, key=lambda state: (int(states[state][COST, 0]), state))
-            states = {state: states[state] for state in best[:max_states]}
+            states = {state: states[state] for state in _beam(table, states, max_states)}
         for state, labels in states.items():
             _expand(table, v, state, labels, open_)
     return _result(table, open_[problem.parts], complete)
+
+
+def _beam(table: _Table, states: dict[Residency, Labels], width: int) -> list[Residency]:
+    """The residencies that go on where there are too many.
+
+    The cheapest, counting what maps that only DRAM holds must still cost, of every filling of the
+    scratchpad in turn: cheap plans that keep too much lead nowhere.
+    """
+    maps, prices = table.problem.maps, table.prices
+    shelves: list[list[tuple[int, Residency]]] = [[] for _ in range(_SHELVES + 1)]
+    for state, labels in states.items():
+        kept = sum(maps[t].size_bytes for t, mode in state if mode & IN_SPM)
+        loads = sum(
+            prices.per_cycle * maps[t].reload_cycles + prices.per_byte * maps[t].reload_bytes
+            for t, mode in state
+            if mode == IN_DRAM and not maps[t].in_dram
+        )
+        shelf = min(kept * _SHELVES // table.problem.capacity_bytes, _SHELVES)
+        shelves[shelf].append((int(labels[COST, 0]) + loads, state))
+    ranked = [
+        (place, cost, state)
+        for shelf in shelves
+        for place, (cost, state) in enumerate(sorted(shelf))
+    ]
+    return [state for _, _, state in sorted(ranked)[:width]]
 
 
 def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[_Block]:

@@ -95,10 +95,15 @@ class Clock:
         """Wall clock since the solve began."""
         return time.monotonic() - self.began
 
+    @property
+    def left(self) -> float:
+        """Seconds left of the time limit."""
+        return self.params.time_limit - self.seconds
+
     def over(self) -> bool:
         """Whether to return the best so far."""
         stopped = self.stop is not None and self.stop.is_set()
-        return stopped or self.seconds > self.params.time_limit
+        return stopped or self.left <= 0
 
     def tell(self, phase: str, bound: int | None) -> None:
         """Report where the solve is."""
@@ -257,6 +262,7 @@ class Search:
         """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""
         best: Solved | None = None
         for states in STATES:
+            began = self.clock.seconds
             self.clock.tell("optimum", self.bound)
             solved = solve_dynamic(
                 self.problem, prices(self.problem, self.objective), states, self.clock.over
@@ -268,13 +274,15 @@ class Search:
             if solved.complete:
                 self.bound = max(self.bound, self._value(solved))
                 break
-            if self.clock.over():
-                break
             self._place(solved)
+            # ten times the residencies take ten times as long
+            spent = self.clock.seconds - began
+            if self.clock.over() or 10 * spent > self.clock.left / 2:
+                break
         if best is not None:
             self._place_shrinking(best)
-            if not best.complete and not self.clock.over():
-                self._improve_with_cpsat(best)
+        if (best is None or not best.complete) and not self.clock.over():
+            self._improve_with_cpsat()
 
     def _value(self, solved: Solved) -> int:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
@@ -333,23 +341,25 @@ class Search:
         room = self.problem.capacity_bytes * share // 1000
         return replace(self.problem, capacity_bytes=room)
 
-    def _improve_with_cpsat(self, solved: Solved) -> None:
+    def _improve_with_cpsat(self) -> None:
         from spm_opt.cpsat.improve import improve
         from spm_opt.cpsat.search import Budget
 
         params = self.clock.params
-        left = params.time_limit - self.clock.seconds
-        if solved.decision is None or left < CPSAT_SECONDS:
+        if not self.found or self.clock.left < CPSAT_SECONDS:
             return
+        start = min(self.found, key=lambda placed: placed.value(self.objective))
         budget = Budget(
-            left, params.deterministic_limit, params.workers, params.seed, self.clock.stop
-        )
+            self.clock.left, params.deterministic_limit, params.workers, params.seed,
+            self.clock.stop,
+        )  # fmt: skip
+        decision = translated(start.decision, self.world.problem, self.problem)
         outcome = improve(
-            self.problem, self.objective, solved.decision, self._value(solved), budget,
+            self.problem, self.objective, decision, start.value(self.objective), budget,
             lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)),
         )  # fmt: skip
         self.bound = max(self.bound, outcome.bound)
-        if outcome.value < self._value(solved):
+        if outcome.value < start.value(self.objective):
             self.add(place_decision(self.world, self.problem, outcome.decision, PATIENT_LIMIT))
 
 
@@ -376,10 +386,11 @@ def place_decision(
     world: World, problem: Problem, decision: Decision, exact_limit: float
 ) -> Placed | None:
     """Addresses and cycles for a decision; None where no placement was found."""
-    layout = lay_out(world.site, problem, world.recipes, claim_late(problem, decision))
+    decision = translated(claim_late(problem, decision), problem, world.problem)
+    layout = lay_out(world.site, world.problem, world.recipes, decision)
     rectangles = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in layout.buffers]
     offsets = place(rectangles, world.problem.capacity_bytes, exact_limit=exact_limit)
-    return None if offsets is None else Placed(layout, run(layout), offsets)
+    return None if offsets is None else Placed(decision, layout, run(layout), offsets)
 
 
 def minimum_peak_bytes(network: Network, hardware: Hardware) -> int:
@@ -407,6 +418,15 @@ def _placeable_without_spill(network: Network, hardware: Hardware, capacity_byte
             if placed is not None:
                 return True
     return False
+
+
+def translated(decision: Decision, source: Problem, target: Problem) -> Decision:
+    """`decision`, made in `source`, by the numbers that its candidates have in `target`."""
+    if source.candidates is target.candidates:
+        return decision
+    number = {candidate.recipe: k for k, candidate in enumerate(target.candidates)}
+    used = (source.candidates[k].recipe for k in decision.candidates)
+    return replace(decision, candidates=tuple(number[recipe] for recipe in used))
 
 
 def _schedule(

@@ -256,5 +256,5 @@ def schedule_of(world: World, decision: Decision) -> Schedule | None:
     ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
     if max(ends) > world.site.hardware.spm.capacity_bytes:
         return None
-    placed = Placed(layout, run(layout), tuple(offsets))
+    placed = Placed(decision, layout, run(layout), tuple(offsets))
     return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))

@@ -1,0 +1,217 @@
+"""Candidates: what is proposed, and that nothing worth having is thrown away."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from plan_fixture import make_world, random_chip, random_network, with_capacity
+
+from spm_opt.cpsat.model import build
+from spm_opt.cpsat.search import Budget, search
+from spm_opt.dynamic import Prices, solve_dynamic
+from spm_opt.fusion import Recipe, recipe_chain
+from spm_opt.fusion_borders import MAX_FREE_MAPS, patterns
+from spm_opt.fusion_dominance import _RULES, essential
+from spm_opt.fusion_prices import undominated
+from spm_opt.graph.builder import NetworkBuilder
+from spm_opt.graph.network import Network
+from spm_opt.problem import Candidate, Problem
+
+#: latency first, bytes first, both at once
+PRICES = (Prices(10**6, 1), Prices(1, 10**6), Prices(3, 2))
+
+
+def family(c: Candidate) -> tuple[object, ...]:
+    return c.first, c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights
+
+
+def prices(c: Candidate) -> tuple[int, int, int, int]:
+    return c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes
+
+
+def best(problem: Problem, weights: Prices) -> int:
+    solved = solve_dynamic(problem, weights)
+    assert solved.complete
+    assert solved.decision is not None
+    return weights.per_cycle * solved.latency_cycles + weights.per_byte * solved.dram_bytes
+
+
+def random_problem(seed: int, prune: bool) -> Problem:
+    rng = random.Random(seed)
+    network = random_network(rng, layers=5)
+    return make_world(network, random_chip(rng, network), prune).problem
+
+
+# --------------------------------------------------------------------------- Pareto sets
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_what_is_pruned_is_beaten_and_what_is_kept_is_not(seed: int) -> None:
+    everything, kept = random_problem(seed, False), random_problem(seed, True)
+    groups: dict[tuple[object, ...], list[tuple[int, ...]]] = defaultdict(list)
+    for c in kept.candidates:
+        groups[family(c)].append(prices(c))
+    for c in everything.candidates:
+        assert any(
+            all(mine <= theirs for mine, theirs in zip(other, prices(c), strict=True))
+            for other in groups[family(c)]
+        )
+    for members in groups.values():
+        for n, a in enumerate(members):
+            for b in members[:n] + members[n + 1 :]:
+                assert any(x < y for x, y in zip(a, b, strict=True))
+
+
+def test_undominated_is_what_comparing_all_pairs_finds() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        count = int(rng.integers(1, 40))
+        family = np.sort(rng.integers(0, 4, count))
+        rows = np.stack((family, *rng.integers(0, 4, (3, count))))
+        rows = rows[:, np.lexsort(rows[::-1])]
+        kept = undominated(rows[0], rows[1:])
+        for n in range(count):
+            others = [
+                m
+                for m in range(count)
+                if rows[0, m] == rows[0, n] and np.all(rows[1:, m] <= rows[1:, n])
+            ]
+            beaten = any(m < n or np.any(rows[1:, m] < rows[1:, n]) for m in others if m != n)
+            assert kept[n] == (not beaten)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_pruning_and_dominance_keep_the_optimum(seed: int) -> None:
+    everything, kept = random_problem(seed, False), random_problem(seed, True)
+    needed = essential(kept)
+    assert len(needed.candidates) <= len(kept.candidates) <= len(everything.candidates)
+    for weights in PRICES:
+        optimum = best(everything, weights)
+        assert best(kept, weights) == optimum
+        assert best(needed, weights) == optimum
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cp_sat_finds_the_same_optimum_with_and_without(seed: int) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng, layers=2)
+    chip = random_chip(rng, network, tightness=2.0)
+    kept = make_world(network, chip).problem
+    found = set()
+    for problem in (make_world(network, chip, prune=False).problem, kept, essential(kept)):
+        answer = search(
+            build(problem, "latency"), Budget(60.0, None, 1, 0), lambda value, bound: None
+        )
+        assert answer.proven
+        found.add(answer.value)
+    assert len(found) == 1
+
+
+def test_every_dominance_rule_finds_something() -> None:
+    found: Counter[str] = Counter()
+    for seed in range(12):
+        problem = random_problem(seed, True)
+        gone = len(problem.candidates) - len(essential(problem).candidates)
+        found["all"] += gone
+        for rule in _RULES:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("spm_opt.fusion_dominance._RULES", (rule,))
+                left = essential(problem)
+            found[rule.__name__] += len(problem.candidates) - len(left.candidates)
+    assert min(found[rule.__name__] for rule in _RULES) > 5
+    assert found["all"] > 300
+
+
+def test_dominance_leaves_problems_without_reloads_alone() -> None:
+    problem = random_problem(3, True).only(lambda c: True, reload=False)
+    assert essential(problem) is problem
+
+
+# --------------------------------------------------------------------------- what is proposed
+
+
+def pooled() -> Network:
+    b = NetworkBuilder("pooled")
+    x = b.conv(b.input("x", (1, 4, 7, 7)), 64, 1, name="wide")
+    b.output(b.linear(b.flatten(b.global_avg_pool(x, name="pool")), 10, name="fc"))
+    return b.build()
+
+
+def recipes_of(
+    network: Network, chip_seed: int, tightness: float
+) -> list[tuple[Candidate, Recipe]]:
+    chip = random_chip(random.Random(chip_seed), network, tightness)
+    world = make_world(network, chip)
+    assert [c.recipe for c in world.problem.candidates] == list(range(len(world.recipes)))
+    return list(zip(world.problem.candidates, world.recipes, strict=True))
+
+
+def test_global_pooling_streams_channels_that_are_kept_or_stored() -> None:
+    tiled = [(c, r) for c, r in recipes_of(pooled(), 0, 8.0) if r.axis == "channels"]
+    own = [c for c, r in tiled if r.positions == (1, 2)]
+    assert {(bool(c.streams), bool(c.keeps)) for c in own} >= {(True, True), (True, False)}
+    assert not any(c.streams_weights for c in own)
+    # a tile's channels of the 7 x 7 input, not all of them
+    assert min(c.work_bytes for c in own if c.streams) < 49 * 64
+
+
+def test_a_longer_group_starts_where_the_shorter_one_did_not_fail() -> None:
+    """Chains stop growing only when nothing longer fits: every run of layers is found."""
+    b = NetworkBuilder("chain")
+    x = b.input("x", (1, 4, 8, 8))
+    for _ in range(5):
+        x = b.conv(x, 4, 3, padding=1)
+    b.output(x)
+    network = b.build()
+    found = {r.positions for _, r in recipes_of(network, 1, 40.0)}
+    assert found == {(i, j) for j in range(1, 6) for i in range(j)}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_groups_all_feed_their_last_layer_and_no_row_is_recomputed(seed: int) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng)
+    world = make_world(network, random_chip(rng, network, 6.0))
+    for recipe in set(world.recipes):
+        if recipe.positions[1] - recipe.positions[0] < 2:
+            continue
+        chain = recipe_chain(world.site, recipe)
+        inside = set(chain.layers)
+        for index in chain.layers[1:]:
+            assert inside & set(network.readers[network.layers[index].output])
+        for i, index in enumerate(chain.layers):
+            assert int(chain.computed[i].count.sum()) <= network.layers[index].rows
+
+
+def test_more_space_never_costs_a_cycle_where_layers_are_cut_alike() -> None:
+    """Where they are not, it can: finer slices, which little space forces, overlap better."""
+    compared = 0
+    for seed in range(10):
+        rng = random.Random(seed)
+        network = random_network(rng, layers=4)
+        chip = random_chip(rng, network, tightness=1.5)
+        worlds = [
+            make_world(network, with_capacity(chip, factor * chip.spm.capacity_bytes))
+            for factor in (1, 2, 4)
+        ]
+        for one, two in pairwise(worlds):
+            if one.site.parts == two.site.parts:
+                assert best(two.problem, PRICES[0]) <= best(one.problem, PRICES[0])
+                compared += 1
+    assert compared >= 5
+
+
+def test_patterns_are_free_for_few_maps_and_shared_for_many() -> None:
+    inputs, output = ("read", "stream"), ("store", "keep", "both")
+    few = patterns((inputs,) * (MAX_FREE_MAPS - 1) + (output,))
+    assert few.shape == (2 ** (MAX_FREE_MAPS - 1) * 3, 2 * (MAX_FREE_MAPS - 1) + 3)
+    assert len(np.unique(few, axis=0)) == len(few)
+    many = patterns((inputs,) * (MAX_FREE_MAPS + 2) + (output,))
+    assert len(many) == 6
+    assert np.all(many.sum(axis=1) == MAX_FREE_MAPS + 3)
+    for row in many[:, : 2 * (MAX_FREE_MAPS + 2)]:
+        assert len(set(row.reshape(-1, 2)[:, 0])) == 1

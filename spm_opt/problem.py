@@ -49,8 +49,8 @@ class FeatureMap:
 
     @property
     def last_use(self) -> int:
-        """Last part that writes or reads it."""
-        return max((*self.writers, *self.readers))
+        """Last part that writes or reads it; -1 for a network input that nothing reads."""
+        return max((*self.writers, *self.readers), default=-1)
 
 
 @dataclass(frozen=True, slots=True)

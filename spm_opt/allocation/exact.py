@@ -142,6 +142,8 @@ class _Packer:
             i = self.instance.rectangles[input_]
             same = self.same[n]
             self.model.add(self.offsets[output] == self.offsets[input_]).only_enforce_if(same)
+            if self._covered(output, input_):
+                self.model.add_bool_or([same.negated()])
             self._occupy(Piece(output, i.end, o.end, 0, o.size), same)
             if o.size > i.size:
                 self._occupy(Piece(output, o.begin, i.end, i.size, o.size - i.size), same)
@@ -149,6 +151,21 @@ class _Packer:
         alone = self.model.new_bool_var(f"alone[{output}]")
         self._occupy(Piece(output, o.begin, o.end, 0, o.size), alone)
         self.model.add_exactly_one([*choices, alone])
+
+    def _covered(self, output: int, input_: int) -> bool:
+        """Whether in the place of its input the output would meet what shares bytes with that."""
+        instance = self.instance
+        group = next(g for g in instance.groups if any(i == input_ for i, _ in g))
+        origin = dict(group)[input_]
+        for x, distance in group:
+            related = {(x, input_), (input_, x)} & instance.nested
+            if not related or not instance.rectangles[x].meets(instance.rectangles[output]):
+                continue
+            low, size = distance - origin, instance.rectangles[output].size
+            excused = low == 0 and (output, x) in instance.reuses
+            if low < size and low + instance.rectangles[x].size > 0 and not excused:
+                return True
+        return False
 
     def _single_reuse(self) -> None:
         """No two outputs take one input, and no output takes a place whose first owner lives."""

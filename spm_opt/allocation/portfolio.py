@@ -111,16 +111,19 @@ def search(instance: Instance, limit: float, seed: int = 0, switches: Switches =
     return Placement(tuple(offsets), False, effort, method)
 
 
-def greedy(instance: Instance) -> tuple[int, ...] | None:
-    """The best greedy placement, whether or not it keeps the capacity of a free instance."""
+def greedy(instance: Instance, enough: int | None = None) -> tuple[int, ...] | None:
+    """The best greedy placement, or the first whose peak is `enough`.
+
+    Without domains it may end above the capacity.
+    """
     if instance.plain and not any(instance.domains):
-        return tuple(greedy_offsets(instance.rectangles))
+        return tuple(greedy_offsets(instance.rectangles, enough))
     return greedy_linked(instance)
 
 
 def _search_part(instance: Instance, limit: float, seed: int, switches: Switches) -> Placement:
     if switches.greedy:
-        offsets = greedy(instance)
+        offsets = greedy(instance, instance.capacity)
         if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
             return Placement(offsets, False, method="greedy")
     if limit <= 0:

@@ -42,6 +42,7 @@ def solve(
     prefetch: bool = True,
     dtype: str | None = None,
     batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
     time_limit: float = 60.0,
     workers: int = 0,
     seed: int = 0,
@@ -72,6 +73,8 @@ def solve(
         by default.
     batch : int, optional
         Extent of the batch axis of a model file; the file's own by default.
+    dims : mapping of str to int, optional
+        Extents of symbolic dimensions of an ONNX file.
     time_limit : float
         Seconds of wall clock.
     workers : int
@@ -113,7 +116,7 @@ def solve(
         orders=orders,
     )
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch)
+    network = load_network(model, dtype=dtype, batch=batch, dims=dims)
 
     def work(stop: threading.Event) -> Result:
         from spm_opt.planner import plan
@@ -132,6 +135,7 @@ def compare(
     prefetch: bool = True,
     dtype: str | None = None,
     batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
     time_limit: float = 60.0,
     workers: int = 0,
     seed: int = 0,
@@ -148,7 +152,7 @@ def compare(
     ----------
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
-    model, hardware, objective, prefetch, dtype, batch, time_limit, workers, seed, overrides, \
+    model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, overrides, \
 progress, deterministic_limit, orders
         As in `solve`.
 
@@ -181,7 +185,7 @@ progress, deterministic_limit, orders
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch)
+    network = load_network(model, dtype=dtype, batch=batch, dims=dims)
 
     def work(stop: threading.Event) -> tuple[Result, ...]:
         from spm_opt.planner import plan_all
@@ -220,13 +224,14 @@ def info(
     *,
     dtype: str | None = None,
     batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> InfoFigures:
     """What a network holds and needs, as the mapping that ``spm-opt info --json`` prints.
 
     Parameters
     ----------
-    model, hardware, dtype, batch, overrides
+    model, hardware, dtype, batch, dims, overrides
         As in `solve`; the hardware gives alignment and tile shapes to the two minimum sizes.
 
     Raises
@@ -237,11 +242,15 @@ def info(
     from spm_opt.inventory import network_figures
 
     machine = load_hardware(hardware, overrides)
-    return network_figures(load_network(model, dtype=dtype, batch=batch), machine)
+    return network_figures(load_network(model, dtype=dtype, batch=batch, dims=dims), machine)
 
 
 def load_network(
-    model: ModelLike, *, dtype: str | None = None, batch: int | None = None
+    model: ModelLike,
+    *,
+    dtype: str | None = None,
+    batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Network:
     """The normalised network that `model` names, planned in `dtype`.
 
@@ -258,9 +267,10 @@ def load_network(
     if isinstance(model, (str, os.PathLike)):
         from spm_opt.formats.catalogue import read_model
 
-        network = read_model(os.fspath(model), batch=batch)
-    elif batch is not None:
-        raise InputError("only a model file has a batch that can be set", field="batch")
+        network = read_model(os.fspath(model), batch=batch, dims=dims)
+    elif batch is not None or dims:
+        field = "batch" if batch is not None else "dims"
+        raise InputError(f"only a model file has {field} that can be set", field=field)
     else:
         network = model if isinstance(model, Network) else model.build()
     network = normalize(network)

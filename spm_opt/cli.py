@@ -61,6 +61,10 @@ Prefetch = Annotated[
 Dtype = Annotated[
     str | None, typer.Option(help="plan in int8 | int16 | float16 | float32 [default: the model's]")
 ]
+Dim = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=N", help="a symbolic dimension of an ONNX model"),
+]
 Batch = Annotated[int | None, typer.Option(help="batch of the model [default: the file's]")]
 TimeLimit = Annotated[float, typer.Option(help="seconds of wall clock")]
 DeterministicLimit = Annotated[
@@ -133,6 +137,7 @@ def solve(
     prefetch: Prefetch = "on",
     dtype: Dtype = None,
     batch: Batch = None,
+    dim: Dim = None,
     time_limit: TimeLimit = 60.0,
     deterministic_limit: DeterministicLimit = None,
     workers: Workers = 0,
@@ -156,6 +161,7 @@ def solve(
             prefetch=_on_off(prefetch),
             dtype=dtype,
             batch=batch,
+            dims=parse_dims(dim or ()),
             time_limit=time_limit,
             deterministic_limit=deterministic_limit,
             workers=workers,
@@ -185,6 +191,7 @@ def compare(
     prefetch: Prefetch = "on",
     dtype: Dtype = None,
     batch: Batch = None,
+    dim: Dim = None,
     time_limit: TimeLimit = 60.0,
     deterministic_limit: DeterministicLimit = None,
     workers: Workers = 0,
@@ -211,6 +218,7 @@ def compare(
             prefetch=_on_off(prefetch),
             dtype=dtype,
             batch=batch,
+            dims=parse_dims(dim or ()),
             time_limit=time_limit,
             deterministic_limit=deterministic_limit,
             workers=workers,
@@ -257,6 +265,7 @@ def info(
     hw: HardwareOption = "mobile_npu",
     dtype: Dtype = None,
     batch: Batch = None,
+    dim: Dim = None,
     as_json: Json = False,
     overrides: Set = None,
 ) -> None:
@@ -265,7 +274,12 @@ def info(
     from spm_opt.report import info_table
 
     figures = api.info(
-        model, hw, dtype=dtype, batch=batch, overrides=parse_overrides(overrides or ())
+        model,
+        hw,
+        dtype=dtype,
+        batch=batch,
+        dims=parse_dims(dim or ()),
+        overrides=parse_overrides(overrides or ()),
     )
     _warn(figures["warnings"])
     if as_json:
@@ -307,6 +321,25 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, str]:
             )  # fmt: skip
         fields[name.strip()] = value.strip()
     return fields
+
+
+def parse_dims(settings: Iterable[str]) -> dict[str, int]:
+    """``--dim NAME=N`` options as a mapping; the last of a name wins.
+
+    Raises
+    ------
+    InputError
+        If one has no name, or N is no whole number.
+    """
+    dims: dict[str, int] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if not name.strip() or not value.strip().isdecimal():
+            raise InputError(
+                "no dimension", field="--dim", found=setting, allowed="NAME=N, as seq=128"
+            )
+        dims[name.strip()] = int(value)
+    return dims
 
 
 def _on_off(text: str) -> bool:

@@ -140,7 +140,7 @@ def test_a_schedule_that_the_checker_rejects_is_never_returned(planner, monkeypa
         ({"strategy": "best"}, "strategy: unknown choice; found 'best'; allowed: joint"),
         ({"objective": "energy"}, "objective: unknown choice; found 'energy'; allowed: latency"),
         ({"batch": 0}, "batch: must be at least 1; found 0"),
-        ({"batch": 2}, "batch: only a model file has a batch"),
+        ({"batch": 2}, "batch: only a model file has batch"),
         ({"time_limit": 0}, "time_limit: must be positive"),
         ({"time_limit": float("nan")}, "time_limit: must be positive"),
         ({"workers": -1}, "workers: must not be negative; found -1"),

@@ -385,3 +385,16 @@ def test_a_truncated_schedule_is_an_error_that_names_the_file(capsys, tmp_path):
     message = refused(capsys, "check", str(tmp_path))
     assert f"{file}: " in message
     assert "no JSON" in message
+
+
+@pytest.mark.parametrize("setting", ["seq", "=4", "seq=", "seq=x", "seq=-1"])
+def test_a_dimension_that_is_none_is_refused(capsys, setting):
+    message = refused(capsys, "solve", "mobilenet_v2", "--dim", setting)
+    assert "--dim: no dimension" in message
+    assert "NAME=N" in message
+
+
+def test_only_onnx_files_have_symbolic_dimensions(capsys):
+    assert "only ONNX files have symbolic dimensions" in refused(
+        capsys, "info", "mobilenet_v2", "--dim", "seq=4"
+    )

@@ -6,6 +6,7 @@ It finds files and picks the reader by suffix; what stands in a file is the read
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,12 @@ def list_hardware() -> tuple[str, ...]:
     return tuple(sorted(_catalogue("hw", HARDWARE_SUFFIXES)))
 
 
-def read_model(name_or_path: str | Path, *, batch: int | None = None) -> Network:
+def read_model(
+    name_or_path: str | Path,
+    *,
+    batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Network:
     """Read a model by name or path.
 
     Parameters
@@ -59,6 +65,8 @@ def read_model(name_or_path: str | Path, *, batch: int | None = None) -> Network
     name_or_path : str or Path
     batch : int, optional
         Extent of the batch dimension; the file's own by default.
+    dims : mapping of str to int, optional
+        Extents of an ONNX file's symbolic dimensions.
 
     Raises
     ------
@@ -71,10 +79,14 @@ def read_model(name_or_path: str | Path, *, batch: int | None = None) -> Network
     if suffix == ".onnx":
         from spm_opt.formats.onnx_reader import read_onnx
 
-        return read_onnx(path, batch=batch)
+        return read_onnx(path, batch=batch, dims=dims)
     if suffix in (".yaml", ".yml"):
         from spm_opt.formats.model_yaml import read_model_yaml
 
+        if dims:
+            raise InputError(
+                "only ONNX files have symbolic dimensions", file=str(path), field=next(iter(dims))
+            )
         return read_model_yaml(path, batch=batch)
     raise InputError(
         "unknown kind of model file", file=str(path), found=path.suffix, allowed=MODEL_SUFFIXES

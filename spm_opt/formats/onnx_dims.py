@@ -41,7 +41,7 @@ class Dimensions:
         return known if len(known) == len(shape) else None
 
     def _unset(self, name: str, axis: int, dim: str) -> InputError:
-        how = "--batch N" if axis == 0 else f"dims={{{dim!r}: N}}"
+        how = "--batch N" if axis == 0 else f"--dim {dim}=N"
         return InputError(
             f"dimension {axis} of this input is symbolic ({dim!r}) and not set",
             file=self.file, field=name, allowed=f"a positive number, set by {how}",

@@ -152,8 +152,8 @@ def compare(
     ----------
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
-    model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, overrides, \
-progress, deterministic_limit, orders
+    model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
+overrides, progress, deterministic_limit, orders
         As in `solve`.
 
     Returns

@@ -1,0 +1,141 @@
+"""Three ways to the optimum: every plan tried, labels, boolean variables. They must agree.
+
+The search over all plans (see `oracles`) shares nothing with the solvers but the tables of
+prices, and tries candidates that pruning drops too. What the solvers return is spelled out and
+timed by the machine's own clocks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from oracles import (
+    TooManyPlansError,
+    World,
+    brute_force,
+    by_cpsat,
+    by_dynamic,
+    make_world,
+    random_chip,
+    random_network,
+    random_problem,
+    realised,
+)
+
+from spm_opt.decision import Decision
+from spm_opt.errors import SpmTooSmallError
+from spm_opt.problem import Problem
+
+HALOS = (("retain",), ("retain", "recompute"))
+MOST_PARTS = 6
+
+
+def agree(problem: Problem, everything: Problem, objective: str, patience: int) -> list[Decision]:
+    """The solvers' decisions, once their values are known to be what no plan beats."""
+    cost, decision = by_dynamic(problem, objective)
+    other, other_decision = by_cpsat(problem, objective)
+    assert cost == other
+    assert brute_force(everything, objective, cost, patience).cost == cost
+    return [d for d in (decision, other_decision) if d is not None]
+
+
+def random_world(seed: int) -> World | None:
+    """The world of a seed; None where a layer does not fit or there is too much to try."""
+    rng = random.Random(seed)
+    network, chip = random_network(rng), random_chip(rng)
+    try:
+        world = make_world(network, chip, rng.random() < 0.7, rng.choice(HALOS))
+    except SpmTooSmallError:
+        return None
+    return world if world.problem.parts <= MOST_PARTS else None
+
+
+def check_problems(seeds: range, patience: int) -> None:
+    for seed in seeds:
+        rng = random.Random(seed)
+        problem = random_problem(rng, rng.random() < 0.75)
+        for objective in ("latency", "dram"):
+            agree(problem, problem, objective, patience)
+
+
+def check_networks(seeds: range, patience: int) -> Counter[str]:
+    """Check every seed; counts what the optimal plans are made of."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        world = random_world(seed)
+        for objective in ("latency", "dram") if world is not None else ():
+            assert world is not None
+            try:
+                decisions = agree(world.problem, world.everything, objective, patience)
+            except TooManyPlansError:
+                seen["too many plans"] += 1
+                continue
+            for decision in decisions:
+                check_machine(world, objective, decision)
+                seen.update(features(world, decision))
+    return seen
+
+
+def check_machine(world: World, objective: str, decision: Decision) -> None:
+    """The machine takes the cycles, bytes and space that the solver counted."""
+    cost, peak = realised(world, world.problem, decision)
+    claimed, _ = by_dynamic(world.problem, objective)
+    assert cost == (claimed if objective == "latency" or claimed is None else claimed[::-1])
+    assert peak <= world.problem.capacity_bytes
+
+
+def features(world: World, decision: Decision) -> set[str]:
+    """What a plan makes use of."""
+    problem = world.problem
+    used = [problem.candidates[k] for k in decision.candidates]
+    recipes = [world.recipes[c.recipe] for c in used]
+    leader = {p: c.first for c in used for p in range(c.first, c.end)}
+    found = {
+        "plan": True,
+        "fused": any(r.positions[1] - r.positions[0] > 1 for r in recipes),
+        "slices": any(r.part is not None and r.part.channels is not None for r in recipes),
+        "recompute": any(r.halo == "recompute" for r in recipes),
+        "weights streamed": any(c.streams_weights for c in used),
+        "double buffers": any(r.depth == 2 for r in recipes),
+        "reload": bool(decision.reloads),
+        "pinned": any(leader[e - 1] > f for _, f, e in decision.resident),
+        "prefetch": any(0 <= v < leader[p] for p, v in enumerate(decision.weight_starts)),
+        "spilled": any(c.stores and any(t not in c.keeps for t in c.stores) for c in used[:-1]),
+    }
+    return {name for name, there in found.items() if there}
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_solvers_find_what_no_plan_beats(block: int):
+    check_problems(range(25 * block, 25 * block + 25), patience=200_000)
+
+
+def test_solvers_and_machine_agree_on_networks():
+    seen = check_networks(range(70), patience=2_000)
+    assert seen["plan"] >= 100
+    assert seen["too many plans"] <= seen["plan"] / 4
+    for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",
+                 "prefetch", "spilled"):  # fmt: skip
+        assert seen[name] >= 2, f"no plan with {name}: {seen}"
+
+
+def test_search_over_all_plans_needs_no_hint():
+    # with the claimed cost as a hint the search only looks for plans that are as good
+    for seed in range(12):
+        problem = random_problem(random.Random(seed))
+        cost, _ = by_dynamic(problem, "latency")
+        assert brute_force(problem, "latency", patience=10**6).cost == cost
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("block", range(20))
+def test_many_problems(block: int):
+    check_problems(range(1000 + 100 * block, 1100 + 100 * block), patience=10**6)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("block", range(20))
+def test_many_networks(block: int):
+    check_networks(range(1000 + 50 * block, 1050 + 50 * block), patience=100_000)

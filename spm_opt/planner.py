@@ -30,7 +30,7 @@ from spm_opt.layout import lay_out
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
-from spm_opt.problem import Problem
+from spm_opt.problem import Candidate, Problem
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 from spm_opt.timeline import run
@@ -130,10 +130,9 @@ def plan(
     SolverError
         Where no plan was found at all.
     """
-    strategies = (params.strategy,)
-    return plan_all(network, hardware, params, strategies=strategies, progress=progress, stop=stop)[
-        0
-    ]
+    asked = (params.strategy,)
+    schedules = plan_all(network, hardware, params, strategies=asked, progress=progress, stop=stop)
+    return schedules[0]
 
 
 def plan_all(
@@ -151,26 +150,28 @@ def plan_all(
         raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
+    spent = dict.fromkeys(strategies, 0.0)
     clock = Clock(params, progress, stop)
+    longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
     for name, order in distinct_orders(network, params.orders).items():
         if tried and clock.seconds > params.time_limit / 3 * len(strategies):
             break
         clock.tell(f"candidates, {name} order", None)
-        longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
+        began = time.monotonic()
         world = make_world(network, hardware, params, name, order, longest)
+        shared = time.monotonic() - began
         tried += 1
         for strategy in sorted(strategies, key=lambda s: s == "joint"):
-            limits = Clock(replace(params, strategy=strategy), progress, stop)
-            limits.began = clock.began if len(strategies) == 1 else limits.began
-            answer = _answer(world, limits, best)
+            own = Clock(replace(params, strategy=strategy), progress, stop)
+            # what went before counts against the limit, candidates for every strategy
+            own.began -= spent[strategy] + shared
+            answer = _answer(world, own, best)
+            spent[strategy] = own.seconds
             bounds[strategy].append(answer.bound)
             if strategy not in best or _rank(answer) < _rank(best[strategy]):
                 best[strategy] = answer
-    return tuple(
-        _schedule(best[strategy], min(bounds[strategy]), strategy, params, tried, clock)
-        for strategy in strategies
-    )
+    return tuple(_schedule(best[s], min(bounds[s]), s, params, tried, spent[s]) for s in strategies)
 
 
 def _rank(answer: Answer) -> tuple[int, int]:
@@ -200,23 +201,23 @@ def prices(problem: Problem, objective: str) -> Prices:
 
     Where the product would not fit 62 bits the second cost is left out.
     """
-    most_bytes = 1 + sum(_worst(problem, lambda c: c.dram_bytes))
-    most_cycles = 1 + sum(_worst(problem, lambda c: c.duration_cycles))
-    most_cycles += sum(weight.cycles for weight in problem.weights)
-    reloads = problem.parts * len(problem.maps)
-    most_bytes += reloads * max((m.reload_bytes for m in problem.maps), default=0)
-    most_cycles += reloads * max((m.reload_cycles for m in problem.maps), default=0)
+    most_cycles = sum(weight.cycles for weight in problem.weights) + _dearest(
+        problem, lambda c: c.duration_cycles, [m.reload_cycles for m in problem.maps]
+    )
+    most_bytes = _dearest(problem, lambda c: c.dram_bytes, [m.reload_bytes for m in problem.maps])
     if objective == "dram":
-        return Prices(1, min(most_cycles, 2**62 // most_bytes))
-    fits = most_bytes * most_cycles < 2**62
-    return Prices(most_bytes, 1) if fits else Prices(1, 0)
+        return Prices(1, min(most_cycles + 1, 2**62 // (most_bytes + 1)))
+    fits = (most_bytes + 1) * most_cycles < 2**62
+    return Prices(most_bytes + 1, 1) if fits else Prices(1, 0)
 
 
-def _worst(problem: Problem, price: Callable[..., int]) -> list[int]:
+def _dearest(problem: Problem, price: Callable[[Candidate], int], reload: list[int]) -> int:
+    """A sum that no plan's prices and reloads exceed."""
     worst = [0] * problem.parts
     for candidate in problem.candidates:
-        worst[candidate.first] = max(worst[candidate.first], price(candidate))
-    return worst
+        total = price(candidate) + sum(reload[t] for t in candidate.reads)
+        worst[candidate.first] = max(worst[candidate.first], total)
+    return sum(worst)
 
 
 def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer:
@@ -275,14 +276,17 @@ class Search:
                 self.bound = max(self.bound, self._value(solved))
                 break
             self._place(solved)
-            # ten times the residencies take ten times as long
-            spent = self.clock.seconds - began
-            if self.clock.over() or 10 * spent > self.clock.left / 2:
+            if self.clock.over() or not self._affords(10 * (self.clock.seconds - began)):
+                # ten times the residencies take ten times as long
                 break
         if best is not None:
             self._place_shrinking(best)
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
+
+    def _affords(self, seconds: float) -> bool:
+        """Whether a longer search leaves half the time; always where runs must repeat."""
+        return self.clock.params.deterministic_limit is not None or 2 * seconds < self.clock.left
 
     def _value(self, solved: Solved) -> int:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
@@ -430,7 +434,7 @@ def translated(decision: Decision, source: Problem, target: Problem) -> Decision
 
 
 def _schedule(
-    answer: Answer, bound: int, strategy: str, params: SolveParams, tried: int, clock: Clock
+    answer: Answer, bound: int, strategy: str, params: SolveParams, tried: int, seconds: float
 ) -> Schedule:
     value = answer.value
     problem = RESTRICTIONS[strategy](answer.world.problem, answer.world.recipes)
@@ -450,6 +454,6 @@ def _schedule(
         workers=params.workers,
         time_limit=params.time_limit,
         deterministic_limit=params.deterministic_limit,
-        solve_seconds=clock.seconds,
+        solve_seconds=seconds,
     )
     return assemble(answer.world.site, answer.placed, provenance)

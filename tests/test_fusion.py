@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,9 @@ from spm_opt.fusion_dominance import _RULES, essential
 from spm_opt.fusion_prices import undominated
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
-from spm_opt.problem import Candidate, Problem
+from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
+
+Maps = tuple[int, ...]
 
 #: latency first, bytes first, both at once
 PRICES = (Prices(10**6, 1), Prices(1, 10**6), Prices(3, 2))
@@ -215,3 +218,175 @@ def test_patterns_are_free_for_few_maps_and_shared_for_many() -> None:
     assert np.all(many.sum(axis=1) == MAX_FREE_MAPS + 3)
     for row in many[:, : 2 * (MAX_FREE_MAPS + 2)]:
         assert len(set(row.reshape(-1, 2)[:, 0])) == 1
+
+
+def test_slices_that_keep_their_map_take_its_space_once() -> None:
+    b = NetworkBuilder("sliced")
+    x = b.conv(b.input("x", (1, 8, 8, 8)), 64, 3, padding=1, name="wide")
+    b.output(b.conv(x, 4, 1, name="narrow"))
+    network = b.build()
+    chip = random_chip(random.Random(2), network, tightness=3.0)
+    world = make_world(network, with_capacity(chip, 8192))
+    (begin, end), problem = world.site.spans[0], world.problem
+    assert end - begin > 1
+    wide = world.site.map_index["wide"]
+    size = problem.maps[wide].size_bytes
+    work = {
+        part: min(c.work_bytes for c in problem.candidates if (c.first, c.end) == (part, part + 1)
+                  and c.keeps == (wide,) and c.reads)
+        for part in range(begin, end)
+    }  # fmt: skip
+    assert work == {begin: size, **dict.fromkeys(range(begin + 1, end), 0)}
+
+
+def test_two_buffers_cost_space_and_save_cycles() -> None:
+    b = NetworkBuilder("one")
+    b.output(b.conv(b.input("x", (1, 8, 16, 16)), 8, 3, padding=1))
+    found: dict[int, list[Candidate]] = {1: [], 2: []}
+    for c, r in recipes_of(b.build(), 3, 20.0):
+        if r.height == 2 and c.streams and c.stores:
+            found[r.depth].append(c)
+    (one,), (two,) = found[1], found[2]
+    assert two.duration_cycles < one.duration_cycles
+    assert two.work_bytes > one.work_bytes
+
+
+# --------------------------------------------------------------------------- dominance, by hand
+
+
+def candidate(
+    first: int, end: int, duration: int, dma: int, work: int, dram: int, reads: Maps = (),
+    streams: Maps = (), keeps: Maps = (), stores: Maps = (),
+) -> Candidate:  # fmt: skip
+    return Candidate(
+        first, end, reads, streams, keeps, stores, False, duration, dma, 1, work, dram, 0
+    )
+
+
+def problem_of(candidates: list[Candidate], maps: tuple[FeatureMap, ...]) -> Problem:
+    parts = max(c.end for c in candidates)
+    nothing = (WeightLoad(0, 0, 0),) * parts
+    numbered = tuple(replace(c, recipe=k) for k, c in enumerate(candidates))
+    return Problem(parts, 100, maps, nothing, numbered)
+
+
+def survives(candidates: list[Candidate], maps: tuple[FeatureMap, ...]) -> bool:
+    """Whether the first candidate is still there."""
+    return any(c.recipe == 0 for c in essential(problem_of(candidates, maps)).candidates)
+
+
+#: x (0) -> part 0 -> y (1) -> part 1 -> z (2); w (3) is an input that part 1 reads as well
+CHAIN = (
+    FeatureMap(10, (), (0,), True, False, 5, 16),
+    FeatureMap(8, (0,), (1,), False, False, 4, 8),
+    FeatureMap(6, (1,), (2,), False, False, 3, 8),
+    FeatureMap(4, (), (1,), True, False, 2, 8),
+)
+WHOLE = {"duration": 30, "dma": 12, "work": 20, "dram": 16}
+ONE = {"duration": 18, "dma": 12, "work": 20, "dram": 10}
+TWO = {"duration": 12, "dma": 0, "work": 12, "dram": 6}
+#: what is changed in one of the three, and whether the whole is then still needed
+SPLITS = [
+    ({}, {}, {}, False),
+    ({"duration": 29}, {}, {}, True),
+    ({"dma": 11}, {}, {}, True),
+    ({"work": 19}, {}, {}, True),
+    ({"dram": 15}, {}, {}, True),
+    ({}, {"duration": 19}, {}, True),
+    ({}, {"work": 21}, {}, True),
+    # beside the second half lies what the first has kept: 8 bytes
+    ({}, {}, {"work": 13}, True),
+    ({}, {}, {"dram": 7}, True),
+    # the second half has transfers: the first may carry no prefetch, 18 + 1 > 12
+    ({}, {}, {"dma": 1}, True),
+    ({"dma": 19}, {}, {"dma": 1}, False),
+    ({"dma": 18}, {}, {"dma": 1}, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("whole", "one", "two", "needed"), SPLITS)
+def test_halves_replace_a_group_only_where_nothing_is_lost(
+    whole: dict[str, int], one: dict[str, int], two: dict[str, int], needed: bool
+) -> None:
+    group = [
+        candidate(0, 2, **{**WHOLE, **whole}, streams=(0,), keeps=(2,)),
+        candidate(0, 1, **{**ONE, **one}, streams=(0,), keeps=(1,)),
+        candidate(1, 2, **{**TWO, **two}, reads=(1,), keeps=(2,)),
+        candidate(2, 3, 1, 0, 1, 1, reads=(2,)),
+    ]
+    assert survives(group, CHAIN) == needed
+
+
+@pytest.mark.parametrize(("dma", "needed"), [(17, True), (18, False)])
+def test_a_map_that_only_the_second_half_reads_may_be_loaded_there(dma: int, needed: bool) -> None:
+    group = [
+        candidate(0, 2, 30, dma, 20, 16, reads=(3,), streams=(0,), keeps=(2,)),
+        candidate(0, 1, 18, 12, 20, 10, streams=(0,), keeps=(1,)),
+        candidate(1, 2, 12, 0, 12, 6, reads=(1, 3), keeps=(2,)),
+        candidate(2, 3, 1, 0, 1, 1, reads=(2,)),
+    ]
+    assert survives(group, CHAIN) == needed
+
+
+def test_halves_that_would_both_stream_a_map_replace_nothing() -> None:
+    maps = (replace(CHAIN[0], readers=(0, 1)), *CHAIN[1:])
+    group = [
+        candidate(0, 2, 30, 30, 20, 16, streams=(0,), keeps=(2,)),
+        candidate(0, 1, 5, 5, 5, 5, streams=(0,), keeps=(1,)),
+        candidate(1, 2, 5, 5, 5, 5, reads=(1,), streams=(0,), keeps=(2,)),
+        candidate(2, 3, 1, 0, 1, 1, reads=(2,)),
+    ]
+    assert survives(group, maps)
+
+
+RELOADS = [
+    ({}, False),
+    ({"duration": 14}, True),
+    ({"dma": 9}, True),
+    ({"work": 19}, True),
+    ({"dram": 23}, True),
+]
+
+
+@pytest.mark.parametrize(("changed", "needed"), RELOADS)
+def test_loading_a_map_whole_replaces_streaming_it_at_the_same_price(
+    changed: dict[str, int], needed: bool
+) -> None:
+    prices = {"duration": 15, "dma": 10, "work": 20, "dram": 24, **changed}
+    group = [
+        candidate(0, 1, **prices, streams=(0,), stores=(1,)),
+        candidate(0, 1, 10, 5, 10, 8, reads=(0,), stores=(1,)),
+    ]
+    assert survives(group, CHAIN) == needed
+
+
+BOTH = [
+    ({}, False),
+    ({"duration": 9}, True),
+    ({"dma": 4}, True),
+    ({"work": 9}, True),
+    ({"dram": 7}, True),
+]
+
+
+@pytest.mark.parametrize(("changed", "needed"), BOTH)
+def test_keeping_as_well_replaces_storing_at_the_same_price(
+    changed: dict[str, int], needed: bool
+) -> None:
+    prices = {"duration": 10, "dma": 5, "work": 10, "dram": 8, **changed}
+    group = [
+        candidate(0, 1, **prices, reads=(0,), stores=(1,)),
+        candidate(0, 1, 10, 5, 10, 8, reads=(0,), keeps=(1,), stores=(1,)),
+    ]
+    assert survives(group, CHAIN) == needed
+
+
+def test_one_slice_of_a_map_does_not_keep_it_by_itself() -> None:
+    maps = (CHAIN[0], replace(CHAIN[1], writers=(0, 1), readers=(2,)))
+    group = [
+        candidate(0, 1, 10, 5, 10, 8, reads=(0,), stores=(1,)),
+        candidate(0, 1, 10, 5, 10, 8, reads=(0,), keeps=(1,), stores=(1,)),
+        candidate(1, 2, 10, 5, 10, 8, reads=(0,), stores=(1,)),
+        candidate(2, 3, 1, 0, 1, 1, streams=(1,)),
+    ]
+    assert survives(group, maps)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spm_opt.allocation import Adjacent, Alias, Buffer, InPlace, Inside, Region
 from spm_opt.errors import InputError
 
 MODES = (
-    "plain", "align", "fixed", "regions", "adjacent", "inside", "inplace", "shared", "apart", "mixed",
+    "plain", "align", "fixed", "regions", "adjacent", "inside", "inplace", "shared", "apart",
+    "mixed",
 )  # fmt: skip
 #: buffers (size, birth, death) whose load is 10 and that no 10 units hold
 GADGET = ((8, 2, 6), (1, 4, 8), (2, 6, 10), (6, 6, 7), (2, 7, 13), (6, 8, 12), (8, 12, 13))
@@ -127,7 +129,7 @@ class _Search:
         if isinstance(alias, Adjacent):
             row = [self.index[name] for name in alias.buffers]
             self.tied.update(alias.buffers[1:])
-            for a, b in zip(row, row[1:], strict=False):
+            for a, b in pairwise(row):
                 self.distance.append((a, b, self.case.buffers[a].size))
         elif isinstance(alias, Inside):
             self.tied.add(alias.inner)

@@ -15,6 +15,8 @@ from spm_opt.allocation.portfolio import Placement, Switches, search
 
 #: deterministic seconds of the first question; doubled where all capacities have failed
 _FIRST_SLICE: Final = 0.25
+#: deterministic seconds a buffer of setting up one question, greedy placements included
+_PER_BUFFER: Final = 5e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def minimise(
         Peak of offsets, in the user's units.
     """
     best, effort, slice_ = start, 0.0, _FIRST_SLICE
+    number = len(start.offsets or ())
     hopeless: int | None = None  # highest capacity that failed in this pass
     while bound < peak and effort < limit:
         capacity = bound if hopeless is None else _between(hopeless, peak, step)
@@ -60,13 +63,15 @@ def minimise(
             slice_, hopeless = 2 * slice_, None
             continue
         found = search(at(capacity), min(slice_, limit - effort), seed, switches)
-        effort += max(found.effort, 1e-4)
+        effort += found.effort + _PER_BUFFER * number
         if found.offsets is not None:
             best, peak = found, measure(found.offsets)
         elif found.infeasible:
             bound, hopeless = capacity + step, capacity
-        else:
+        elif found.effort:
             hopeless = capacity
+        else:  # too large for the exact searches: more of the same finds nothing new
+            break
     return Lowest(best, min(bound, peak), effort)
 
 

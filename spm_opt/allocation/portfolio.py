@@ -30,6 +30,8 @@ _RUNS: Final = (
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
 _TREE_ROUNDS: Final = 3
 _SLICE: Final = 0.35
+#: rectangles (that time does not part) above which a decision of the exact searches takes too long
+_MANY: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _search_part(instance: Instance, limit: float, seed: int, switches: Switches
         offsets = greedy(instance, instance.capacity)
         if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
             return Placement(offsets, False, method="greedy")
-    if limit <= 0:
+    if limit <= 0 or len(instance.rectangles) > _MANY:
         return Placement(None, False)
     tree = Tree(instance.rectangles, instance.capacity, instance.domains)
     effort = 0.0

@@ -312,6 +312,8 @@ def test_halves_replace_a_group_only_where_nothing_is_lost(
         candidate(0, 2, **{**WHOLE, **whole}, streams=(0,), keeps=(2,)),
         candidate(0, 1, **{**ONE, **one}, streams=(0,), keeps=(1,)),
         candidate(1, 2, **{**TWO, **two}, reads=(1,), keeps=(2,)),
+        # small but slow: fits beside anything, and is of no use here
+        candidate(1, 2, 99, 0, 1, 6, reads=(1,), keeps=(2,)),
         candidate(2, 3, 1, 0, 1, 1, reads=(2,)),
     ]
     assert survives(group, CHAIN) == needed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -38,22 +39,27 @@ class _Family:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """Pipelines of one tile count and depth that wait for their spans."""
+    """Pipelines of one group, cutting and depth that wait for their spans."""
 
-    known: Ints  # (options, family work dram variant compute)
-    compute: Ints  # (options, tiles), as the next three
-    load: Ints
+    known: Ints  # (family work dram variant compute, options)
+    compute: Ints  # (tiles,)
+    load: Ints  # (options, tiles), as the next two
     store: Ints
     written: Ints
 
 
 class Pricer:
-    """Collects groups and gives back their candidates."""
+    """Collects groups and gives back their candidates.
+
+    A *variant* is a cutting and depth of a group; variants are numbered through all groups.
+    """
 
     def __init__(self, capacity_bytes: int, prune: bool) -> None:
         self._capacity, self._prune = capacity_bytes, prune
         self._families: dict[_Family, int] = {}
-        self._recipes: list[Recipe] = []
+        #: recipe and heights of each group, and its first variant
+        self._groups: list[tuple[Recipe, tuple[int, ...]]] = []
+        self._bases: list[int] = [0]
         self._pending: dict[tuple[int, int], list[_Pending]] = {}
         self._waiting = 0
         #: options, one a column: family, duration, dma, work, dram, variant, compute
@@ -71,53 +77,65 @@ class Pricer:
         fits = work <= room[:, None, None]
         if not fits.any():
             return
+        # one tile has no neighbour to run beside
+        single = [end - begin == 1 for begin, end in group.cuts.spans()]
+        fits[:, 1:, single] = False
         moving = np.array([use.cycles is not None for use in uses], dtype=np.int64)
         still = (table @ moving == 0) & (group.load is None)
-        # without transfers a second buffer is of no use
+        # nor is a second buffer of use where nothing is transferred
         fits[still, 1:] = False
         dram = _combined(table, [use.dram_bytes for use in uses]) + group.weight_bytes
-        self._queue(group, table, uses, _Priced(fits, still, work, dram))
+        used: NDArray[np.bool_] = np.any(fits, axis=(1, 2))
+        self._queue(group, table[used], uses, _Priced(fits, still, work, dram).only(used))
 
     def _queue(self, group: Group, table: Ints, uses: list[Use], priced: _Priced) -> None:
-        used: NDArray[np.bool_] = np.any(priced.fits, axis=(1, 2))
-        table, priced = table[used], priced.only(used)
-        family = np.array([self._family(group, row, uses) for row in table], dtype=np.int64)
-        totals = group.cuts.total(group.compute)
-        load = _transfers(table, uses, "stream", len(group.compute))
-        if group.load is not None:
-            load = load + group.load
-        store = _transfers(table, uses, "store", len(group.compute))
-        written = _transfers(table, uses, "both", len(group.compute))
-        for s, (begin, end) in enumerate(group.cuts.spans()):
-            for d, depth in enumerate(DEPTHS[: end - begin]):
-                chosen = np.flatnonzero(priced.fits[:, d, s])
-                if not len(chosen):
-                    continue
-                variant = len(self._recipes)
-                self._recipes.append(
-                    replace(group.plain, height=group.cuts.heights[s], depth=depth)
-                )
-                known = np.empty((len(chosen), 5), dtype=np.int64)
-                known[:, 0], known[:, 1] = family[chosen], priced.work[chosen, d, s]
-                known[:, 2], known[:, 3] = priced.dram[chosen, s], variant
-                known[:, 4] = totals[s]
-                still = priced.still[chosen]
-                self._settle(known[still])
-                moving = chosen[~still]
-                if not len(moving):
-                    continue
-                compute = np.broadcast_to(group.compute[begin:end], (len(moving), end - begin))
-                self._wait(depth, _Pending(
-                    known[~still], compute, load[moving, begin:end], store[moving, begin:end],
-                    written[moving, begin:end],
-                ))  # fmt: skip
+        family = self._family_numbers(group, table, uses)
+        cutting, depth, pattern = np.nonzero(priced.fits.transpose(2, 1, 0))
+        variant = self._bases[-1] + cutting * len(DEPTHS) + depth
+        self._groups.append((group.plain, group.cuts.heights))
+        self._bases.append(self._bases[-1] + len(group.cuts.heights) * len(DEPTHS))
+        known = np.stack((
+            family[pattern], priced.work[pattern, depth, cutting], priced.dram[pattern, cutting],
+            variant, group.cuts.total(group.compute)[cutting],
+        ))  # fmt: skip
+        still = priced.still[pattern]
+        # options without transfers last as long as they compute
+        settled = known[:, still]
+        self._record(settled, settled[4], np.zeros_like(settled[4]))
+        moving = ~still
+        if moving.any():
+            self._wait(group, _loads(group, table, uses), pattern[moving], known[:, moving])
 
-    def _family(self, group: Group, row: Ints, uses: list[Use]) -> int:
+    def _wait(
+        self, group: Group, transfers: tuple[Ints, Ints, Ints], pattern: Ints, known: Ints
+    ) -> None:
+        """Have options timed, those of a variant together."""
+        variant, spans = known[3], group.cuts.spans()
+        edges = [0, *(np.flatnonzero(np.diff(variant)) + 1).tolist(), len(variant)]
+        for begin, end in pairwise(edges):
+            cutting, depth = divmod(int(variant[begin]) - self._bases[-2], len(DEPTHS))
+            first, last = spans[cutting]
+            load, store, written = (array[pattern[begin:end], first:last] for array in transfers)
+            pending = _Pending(known[:, begin:end], group.compute[first:last], load, store, written)
+            self._pending.setdefault((last - first, DEPTHS[depth]), []).append(pending)
+            self._waiting += 4 * load.size
+        if self._waiting > _MOST_PENDING:
+            self._time()
+
+    def _family_numbers(self, group: Group, table: Ints, uses: list[Use]) -> Ints:
+        """Family of each pattern; every pattern has one use a map."""
+        picked = np.nonzero(table)[1].reshape(len(table), -1).tolist()
+        return np.array(
+            [self._family(group, [uses[n] for n in numbers]) for numbers in picked],
+            dtype=np.int64,
+        )
+
+    def _family(self, group: Group, uses: list[Use]) -> int:
         by_kind: dict[str, list[int]] = {
             kind: [] for kind in ("read", "stream", "keep", "store", "both")
         }
-        for n in np.flatnonzero(row).tolist():
-            by_kind[uses[n].kind].append(uses[n].map)
+        for use in uses:
+            by_kind[use.kind].append(use.map)
         family = _Family(
             group.first, group.end, tuple(by_kind["read"]), tuple(by_kind["stream"]),
             tuple(sorted(by_kind["keep"] + by_kind["both"])),
@@ -125,33 +143,22 @@ class Pricer:
         )  # fmt: skip
         return self._families.setdefault(family, len(self._families))
 
-    def _settle(self, known: Ints) -> None:
-        """Options without transfers: they last as long as they compute."""
-        if len(known):
-            self._record(known, known[:, 4], np.zeros_like(known[:, 4]))
-
-    def _wait(self, depth: int, pending: _Pending) -> None:
-        tiles = pending.load.shape[1]
-        self._pending.setdefault((tiles, depth), []).append(pending)
-        self._waiting += 4 * pending.load.size
-        if self._waiting > _MOST_PENDING:
-            self._time()
-
     def _time(self) -> None:
         for (_, depth), batch in self._pending.items():
+            options = [len(pending.load) for pending in batch]
             spans = pipeline_spans(
-                np.concatenate([pending.compute for pending in batch]),
+                np.repeat(np.stack([pending.compute for pending in batch]), options, axis=0),
                 np.concatenate([pending.load for pending in batch]),
                 np.concatenate([pending.store for pending in batch]),
                 np.concatenate([pending.written for pending in batch]),
                 depth,
             )
-            known = np.concatenate([pending.known for pending in batch])
+            known = np.concatenate([pending.known for pending in batch], axis=1)
             self._record(known, spans.duration_cycles, spans.dma_cycles)
         self._pending, self._waiting = {}, 0
 
     def _record(self, known: Ints, duration: Ints, dma: Ints) -> None:
-        family, work, dram, variant, compute = known.T
+        family, work, dram, variant, compute = known
         self._done.append(np.stack((family, duration, dma, work, dram, variant, compute)))
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
@@ -165,7 +172,19 @@ class Pricer:
         if self._prune:
             options = options[:, undominated(options[0], options[1:5])]
         families = list(self._families)
-        return _listed(options, families, self._recipes)
+        options = _in_order(options, families)
+        found = tuple(_candidates(options.T.tolist(), families))
+        return found, tuple(self._recipes(options[5]))
+
+    def _recipes(self, variants: Ints) -> Iterator[Recipe]:
+        known: dict[int, Recipe] = {}
+        groups = np.searchsorted(np.array(self._bases), variants, side="right") - 1
+        for variant, number in zip(variants.tolist(), groups.tolist(), strict=True):
+            if variant not in known:
+                plain, heights = self._groups[number]
+                cutting, depth = divmod(variant - self._bases[number], len(DEPTHS))
+                known[variant] = replace(plain, height=heights[cutting], depth=DEPTHS[depth])
+            yield known[variant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +204,14 @@ def _combined(table: Ints, prices: list[Ints]) -> Ints:
     """Sums over the uses of each pattern; axes of the prices kept."""
     sums: Ints = np.tensordot(table, np.stack(prices), axes=1)
     return sums
+
+
+def _loads(group: Group, table: Ints, uses: list[Use]) -> tuple[Ints, Ints, Ints]:
+    """Cycles (patterns, tiles) of loads, of stores out of rolling buffers, and out of maps."""
+    load, store, written = (
+        _transfers(table, uses, kind, len(group.compute)) for kind in ("stream", "store", "both")
+    )
+    return (load if group.load is None else load + group.load), store, written
 
 
 def _transfers(table: Ints, uses: list[Use], kind: str, tiles: int) -> Ints:
@@ -216,14 +243,11 @@ def undominated(family: Ints, prices: Ints) -> NDArray[np.bool_]:
     return kept
 
 
-def _listed(
-    options: Ints, families: list[_Family], recipes: list[Recipe]
-) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
+def _in_order(options: Ints, families: list[_Family]) -> Ints:
+    """Options by their parts, then by variant."""
     first = np.array([family.first for family in families])[options[0]]
     end = np.array([family.end for family in families])[options[0]]
-    rows = options[:, np.lexsort((options[0], options[5], end, first))].T.tolist()
-    found = tuple(_candidates(rows, families))
-    return found, tuple(recipes[row[5]] for row in rows)
+    return options[:, np.lexsort((options[0], options[5], end, first))]
 
 
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:

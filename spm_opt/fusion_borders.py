@@ -175,6 +175,8 @@ def _free(kinds: tuple[tuple[str, ...], ...]) -> list[tuple[int, ...]]:
 
 
 def _shared(kinds: tuple[tuple[str, ...], ...]) -> list[tuple[int, ...]]:
+    if not all(kinds):
+        return []  # a map that may be used in no way
     found: dict[tuple[int, ...], None] = {}
     for wanted in product(("read", "stream"), ("keep", "store", "both")):
         picked = []

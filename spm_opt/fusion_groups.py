@@ -199,7 +199,8 @@ def _row_group(
 
 
 def _sorted(borders: list[list[Use]]) -> tuple[list[Use], ...]:
-    return tuple(sorted((uses for uses in borders if uses), key=lambda uses: uses[0].map))
+    # a map that may be used in no way stays: it leaves the group without a pattern
+    return tuple(sorted(borders, key=lambda uses: uses[0].map if uses else -1))
 
 
 def layer_tile_cycles(site: Site, chain: Chain, i: int) -> Ints:

@@ -11,18 +11,8 @@ import random
 from collections import Counter
 
 import pytest
-from oracles import (
-    TooManyPlansError,
-    World,
-    brute_force,
-    by_cpsat,
-    by_dynamic,
-    make_world,
-    random_chip,
-    random_network,
-    random_problem,
-    realised,
-)
+from oracles import TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of, realised
+from random_worlds import World, make_world, random_chip, random_network, random_problem
 
 from spm_opt.decision import Decision
 from spm_opt.errors import SpmTooSmallError
@@ -38,7 +28,9 @@ def agree(problem: Problem, everything: Problem, objective: str, patience: int) 
     other, other_decision = by_cpsat(problem, objective)
     assert cost == other
     assert brute_force(everything, objective, cost, patience).cost == cost
-    return [d for d in (decision, other_decision) if d is not None]
+    decisions = [d for d in (decision, other_decision) if d is not None]
+    assert all(cost_of(problem, d, objective) == cost for d in decisions)
+    return decisions
 
 
 def random_world(seed: int) -> World | None:
@@ -115,7 +107,7 @@ def test_solvers_find_what_no_plan_beats(block: int):
 def test_solvers_and_machine_agree_on_networks():
     seen = check_networks(range(70), patience=2_000)
     assert seen["plan"] >= 100
-    assert seen["too many plans"] <= seen["plan"] / 4
+    assert seen["too many plans"] <= seen["plan"] / 3
     for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",
                  "prefetch", "spilled"):  # fmt: skip
         assert seen[name] >= 2, f"no plan with {name}: {seen}"

@@ -1,7 +1,8 @@
 """The joint model, one function a rule, one sentence a rule.
 
 ``RULES`` at the foot is the whole model at a glance. Every rule takes ``(model, problem,
-variables)``, adds its constraints and nothing else; a test fails when any one is left out.
+variables)``, adds its constraints and nothing else; a test fails when any one is left out. What
+only helps the solver, and changes no solution's worth, stands in `spm_opt.cpsat.strengthen`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,13 @@ def reloads_read_stored_maps(model: cp_model.CpModel, problem: Problem, var: Var
             model.add(reload <= var.stored[t])
 
 
+def reloads_serve_readers(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map is loaded whole only at the front of a step whose group reads it."""
+    leads = led(problem)
+    for (t, v), reload in var.reload.items():
+        model.add(reload <= _sum(var, [k for k in leads[v] if t in problem.candidates[k].reads]))
+
+
 def slices_share_one_choice(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """The slices of one map are kept all or none, and stored all or none."""
     covers = covering(problem)
@@ -87,20 +95,6 @@ def constants_are_held(model: cp_model.CpModel, problem: Problem, var: Variables
     """A group runs while the constants it does not stream are in SPM."""
     for (c, v), covered in var.covered.items():
         model.add(covered <= var.held[c, v])
-
-
-def constants_stay(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """Constants stay in SPM from their claim to their own step."""
-    for (c, v), held in var.held.items():
-        if (c, v + 1) in var.held:
-            model.add_implication(held, var.held[c, v + 1])
-
-
-def claims_open_steps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """Space is claimed only where a step begins."""
-    for (c, v), held in var.held.items():
-        if (c, v - 1) in var.held:
-            model.add(held <= var.held[c, v - 1] + var.lead[v])
 
 
 def constants_are_loaded(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
@@ -235,10 +229,9 @@ RULES: Final[tuple[Rule, ...]] = (
     groups_find_their_maps,
     streams_read_stored_maps,
     reloads_read_stored_maps,
+    reloads_serve_readers,
     slices_share_one_choice,
     constants_are_held,
-    constants_stay,
-    claims_open_steps,
     constants_are_loaded,
     loads_take_time,
     loads_follow_claims,

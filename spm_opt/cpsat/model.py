@@ -10,6 +10,7 @@ from ortools.sat.python import cp_model
 
 from spm_opt.cpsat.constraints import RULES, Rule
 from spm_opt.cpsat.objective import OBJECTIVES
+from spm_opt.cpsat.strengthen import CUTS
 from spm_opt.cpsat.variables import Variables, make_variables
 from spm_opt.decision import Decision
 from spm_opt.problem import Problem
@@ -38,11 +39,16 @@ class JointModel:
             self.model.add_hint(variable, values.get(name, 0))
 
 
-def build(problem: Problem, objective: str, rules: Iterable[Rule] = RULES) -> JointModel:
-    """Build the model: variables, rules, objective."""
+def build(
+    problem: Problem,
+    objective: str,
+    rules: Iterable[Rule] = RULES,
+    cuts: Iterable[Rule] = CUTS,
+) -> JointModel:
+    """Build the model: variables, rules, cuts, objective."""
     model = cp_model.CpModel()
     variables = make_variables(model, problem)
-    for rule in rules:
+    for rule in (*rules, *cuts):
         rule(model, problem, variables)
     model.minimize(OBJECTIVES[objective](problem, variables))
     return JointModel(problem, model, variables, objective)

@@ -1,4 +1,4 @@
-"""What is minimised: cycles, bytes, and the space-time that placement likes small."""
+"""What is minimised: cycles, or bytes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,6 @@ def dram_bytes(problem: Problem, var: Variables) -> Expr:
     """Bytes of all transfers."""
     terms = [c.dram_bytes * use for c, use in zip(problem.candidates, var.use, strict=True)]
     terms += [problem.maps[t].reload_bytes * load for (t, _), load in var.reload.items()]
-    return cp_model.LinearExpr.sum(terms)
-
-
-def occupancy_bytes(problem: Problem, var: Variables) -> Expr:
-    """Sum over steps of the bytes that kept maps and early constants occupy."""
-    terms: list[Expr] = [problem.maps[t].size_bytes * p for (t, _), p in var.pin.items()]
-    terms += [problem.weights[c].size_bytes * h for (c, _), h in var.held.items()]
     return cp_model.LinearExpr.sum(terms)
 
 

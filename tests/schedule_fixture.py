@@ -16,7 +16,7 @@ import numpy as np
 from spm_opt.cost.compute import least_cycles, tile_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, by_name, operand_of
-from spm_opt.graph.ops import Conv
+from spm_opt.graph.ops import Conv, Reduce
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.schedule import (
     Buffer,
@@ -38,10 +38,10 @@ CHIP = Hardware(
 )
 
 
-def conv(name: str, source: Tensor, output: Tensor) -> Layer:
+def conv(name: str, source: Tensor, output: Tensor, groups: int = 1) -> Layer:
     """A 3x3 convolution, padded by 1, stride 1, with bias."""
-    k, c = output.shape[1], source.shape[1]
-    op = Conv(k, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), bias=True)
+    k, c = output.shape[1], source.shape[1] // groups
+    op = Conv(k, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), groups, bias=True)
     weights = (
         Weight(f"{name}.w", (k, c, 3, 3)),
         Weight(f"{name}.b", (k,), "int32", "bias"),
@@ -49,13 +49,20 @@ def conv(name: str, source: Tensor, output: Tensor) -> Layer:
     return Layer(name, op, (operand_of(source),), output.name, output.shape, weights)
 
 
-def chain(rows: int, channels: Sequence[int], *names: str) -> Network:
+def pooling(rows: int, channels: int) -> Network:
+    """The mean of each channel of a map, 8 pixels wide."""
+    x, y = Tensor("x", (1, channels, rows, 8)), Tensor("y", (1, channels, 1, 1))
+    layer = Layer("pool", Reduce("mean", (2, 3)), (operand_of(x),), "y", y.shape)
+    return Network("pooling", by_name([x, y]), (layer,), ("x",), ("y",))
+
+
+def chain(rows: int, channels: Sequence[int], *names: str, groups: int = 1) -> Network:
     """Convolutions in a row: maps x, then one named after each layer, 8 pixels wide."""
     maps = [Tensor("x", (1, channels[0], rows, 8))]
     layers = []
     for name, count in zip(names, channels[1:], strict=True):
         maps.append(Tensor(f"{name}.out", (1, count, rows, 8)))
-        layers.append(conv(name, maps[-2], maps[-1]))
+        layers.append(conv(name, maps[-2], maps[-1], groups))
     return Network("hand", by_name(maps), tuple(layers), ("x",), (maps[-1].name,))
 
 
@@ -154,15 +161,16 @@ class Draft:
         return end
 
     def compute(
-        self, layer: str, rows: tuple[int, int], reads: int, weights: int, output: int,
+        self, layer: str, rows: tuple[int, int], reads: int, weights: int | None, output: int,
         read_rows: int, step: int = 0, tile: int = 0, after: Sequence[int] = (),
-        channels: tuple[int, int] | None = None,
+        channels: tuple[int, int] | None = None, row_bytes: int | None = None,
     ) -> int:  # fmt: skip
-        """One tile that reads `read_rows` rows of its input."""
+        """One tile that reads `read_rows` rows of its input, whole or `row_bytes` of each."""
         node = self.layer(layer)
         every = node.output_shape[1]
         part = every if channels is None else channels[1] - channels[0]
-        read = read_rows * self.network.tensors[node.inputs[0].tensor].row_bytes
+        whole = self.network.tensors[node.inputs[0].tensor].row_bytes
+        read = read_rows * (whole if row_bytes is None else row_bytes)
         read += node.weight_bytes * part // every
         cycles = int(
             tile_cycles(
@@ -173,8 +181,8 @@ class Draft:
         start = self._begin(step, self.computes, after)
         self.computes.append(
             Compute(
-                layer, step, tile, rows, channels, (reads,), (weights,), output,
-                start, start + cycles,
+                layer, step, tile, rows, channels, (reads,), () if weights is None else (weights,),
+                output, start, start + cycles,
             )
         )  # fmt: skip
         self.ends[step] = max(self.ends.get(step, 0), start + cycles)
@@ -312,6 +320,70 @@ def channel_tiles() -> Schedule:
     return d.finish()
 
 
+def own_channels() -> Schedule:
+    """A convolution of two groups as two slices in two stripes: each reads its own channels only,
+    of rows of which the eight channels lie side by side, 8 bytes each."""
+    d = Draft(chain(8, (8, 8), "a", groups=2))
+    x, w, y = [], [], []
+    for n, channels in enumerate(((0, 4), (4, 8))):
+        d.step("a", channels=channels, tiles=2, depth=1)
+        x.append(d.buffer(f"x{n}", "input", "x", 5, 32, (n, n + 1), channels))
+        w.append(d.buffer(f"w{n}", "weights", "a", 1, 160, (n, n + 1), channels))
+        y.append(d.buffer(f"y{n}", "output", "a.out", 4, 32, (n, n + 1), channels))
+    for n, (begin, end) in enumerate(((0, 4), (4, 8))):
+        own = {"channels": (begin, end), "step": n}
+        d.load_weights("a", w[n], step=n, channels=(begin, end))
+        first = d.move("load", "x", x[n], (0, 5), tile=0, run=(8 * begin, 32, 5), **own)
+        c0 = d.compute("a", (0, 4), x[n], w[n], y[n], 5, after=[first], row_bytes=32, **own)
+        second = d.move(
+            "load", "x", x[n], (5, 8), tile=1, after=[c0], run=(5 * 64 + 8 * begin, 32, 3), **own
+        )
+        s0 = d.move(
+            "store", "a.out", y[n], (0, 4), tile=0, after=[c0], run=(8 * begin, 32, 4), **own
+        )
+        c1 = d.compute(
+            "a", (4, 8), x[n], w[n], y[n], 5, tile=1, after=[second, s0], row_bytes=32, **own
+        )
+        d.move(
+            "store", "a.out", y[n], (4, 8), tile=1, after=[c1], run=(4 * 64 + 8 * begin, 32, 4),
+            **own,
+        )  # fmt: skip
+    return d.finish()
+
+
+def channel_inputs() -> Schedule:
+    """Global pooling in three channel tiles, two deep: a tile's channels of every row come in."""
+    d = Draft(pooling(8, 48))
+    d.step("pool", axis="channels", tiles=3, depth=2)
+    x = d.buffer("x", "channel_input", "x", 2, 8 * 16 * 8, (0, 1))
+    y = d.buffer("y", "channel_output", "y", 2, 16, (0, 1))
+    done: list[int] = []
+    loads: list[int] = []
+    stored: list[int] = [0, 0]
+
+    def load(tile: int) -> None:
+        after = done[tile - 2 : tile - 1] if tile >= 2 else []
+        loads.append(
+            d.move("load", "x", x, (0, 8), tile=tile, channels=(16 * tile, 16 * tile + 16),
+                   run=(128 * tile, 128, 8), after=after)
+        )  # fmt: skip
+
+    load(0)
+    for tile in range(3):
+        channels = (16 * tile, 16 * tile + 16)
+        done.append(
+            d.compute("pool", (0, 1), x, None, y, 8, tile=tile, channels=channels, row_bytes=128,
+                      after=[loads[tile], stored[tile]])
+        )  # fmt: skip
+        if tile < 2:
+            load(tile + 1)
+        stored.append(
+            d.move("store", "y", y, (0, 1), tile=tile, channels=channels, run=(16 * tile, 16, 1),
+                   after=[done[tile]])
+        )  # fmt: skip
+    return d.finish()
+
+
 def prefetch() -> Schedule:
     """Three convolutions: one map pinned, one spilled and loaded again, weights fetched early."""
     d = Draft(chain(8, (4, 8, 8, 4), "a", "b", "c"))
@@ -345,5 +417,7 @@ ALL = {
     "recompute": lambda: fused("recompute"),
     "slices": slices,
     "channel_tiles": channel_tiles,
+    "own_channels": own_channels,
+    "channel_inputs": channel_inputs,
     "prefetch": prefetch,
 }

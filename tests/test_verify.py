@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from schedule_fixture import (
     ALL,
+    channel_inputs,
     channel_tiles,
     fused,
+    own_channels,
     prefetch,
     single,
     slices,
@@ -154,6 +156,24 @@ CORRUPTIONS: list[tuple[str, Callable[[], Schedule], Change, str]] = [
     ("other axis", stripes, edit("steps", 0, axis="channels"), "computes some rows, but its step"),
     ("cut rows", channel_tiles, edit("steps", 0, axis="rows"), "other channels than its step"),
     ("slice twice", slices, edit("computes", 1, channels=(0, 4)), "channels 4 .. 8"),
+    # channels of inputs
+    ("other channels there", own_channels, edit("computes", 0, inputs=(3,)), "does not hold"),
+    ("wider than its buffer", own_channels, edit("transfers", 1, channels=(0, 8)), "not hold"),
+    ("another slice loaded", own_channels, edit("buffers", 0, channels=(4, 8)), "does not hold"),
+    ("half a group read", own_channels, edit("transfers", 1, channels=(0, 2)), "reads rows 0 .. 5"),
+    (
+        "whole rows priced",
+        own_channels,
+        edit("transfers", 1, run_bytes=320, runs=1),
+        "5 runs of 32",
+    ),
+    ("tile of others", channel_inputs, edit("transfers", 1, channels=(32, 48)), "the tile of 'x'"),
+    ("a tile not loaded", channel_inputs, drop("transfers", 3), "reads the tile of 'x'"),
+    ("some rows of a tile", channel_inputs, edit("transfers", 0, rows=(0, 7)), "some rows of a ch"),
+    ("store of an input", channel_inputs, edit("transfers", 0, kind="store"), "from the input buf"),
+    ("one tile's room", channel_inputs, edit("buffers", 0, count=1), "race: "),
+    ("tiles too large", channel_inputs, edit("buffers", 0, unit_bytes=512), "a tile of 1024 bytes"),
+    ("written to an input", channel_inputs, edit("computes", 0, output=0), "writes 'y' to buffer"),
     # DRAM
     ("wrong dram address", single, edit("transfers", 1, dram_address=16), "its data lies at 0x0"),
     ("moved tensor", single, address("x", 4096), "has DRAM address 0x0, its data lies at 0x1000"),

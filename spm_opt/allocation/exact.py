@@ -20,10 +20,10 @@ from spm_opt.allocation.sections import cut_time
 
 #: variable orders of the fixed searches; the order after the last leaves the search to CP-SAT
 _ORDERS: Final[tuple[Callable[[Rectangle, int], tuple[int, ...]], ...]] = (
+    lambda r, load: (-load, r.begin - r.end),
     lambda r, load: (r.begin, r.begin - r.end),
     lambda r, load: (-r.size * (r.end - r.begin),),
     lambda r, load: (r.begin - r.end, -r.size),
-    lambda r, load: (-load, r.begin - r.end),
 )
 #: CP-SAT's arithmetic ends somewhat above
 _LARGEST: Final = 1 << 55

@@ -28,8 +28,10 @@ _RUNS: Final = (
     "wdeg/area", "wdeg/size", "low/length", "low/start", "slack/start",
 )  # fmt: skip
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
-_TREE_ROUNDS: Final = 3
-_SLICE: Final = 0.35
+_TREE_ROUNDS: Final = 2
+#: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
+_SLICE: Final = 0.04
+_CPSAT_PRICE: Final = 10.0
 #: rectangles (that time does not part) above which a decision of the exact searches takes too long
 _MANY: Final = 4_000
 
@@ -171,8 +173,9 @@ def _tree_run(tree: Tree, run: _Run, limit: float, seed: int) -> Placement:
 def _cpsat_run(instance: Instance, run: _Run, limit: float, seed: int) -> Placement:
     from spm_opt.allocation.exact import pack
 
-    packing = pack(instance, int(run.rank), min(run.size, limit), seed)
-    return Placement(packing.offsets, packing.infeasible, max(packing.effort, 1e-3), "cp-sat")
+    packing = pack(instance, int(run.rank), min(run.size, limit / _CPSAT_PRICE), seed)
+    effort = max(_CPSAT_PRICE * packing.effort, 1e-3)
+    return Placement(packing.offsets, packing.infeasible, effort, "cp-sat")
 
 
 def _schedule(number: int, switches: Switches) -> Iterator[_Run]:
@@ -185,9 +188,9 @@ def _schedule(number: int, switches: Switches) -> Iterator[_Run]:
             if switches.tree:
                 deep = switches.deep and (n + step) % 2 == 1
                 yield _Run(rule, rank, deep, max(200, 2 * number) << step)
-            if switches.cpsat and ((step >= _TREE_ROUNDS and n % 2) or not switches.tree):
+            if switches.cpsat and ((step >= _TREE_ROUNDS and n % 5 == 4) or not switches.tree):
                 first = _TREE_ROUNDS if switches.tree else 0
-                order = ((step - first) * len(_RUNS) + n) // (2 if switches.tree else 1)
+                order = ((step - first) * len(_RUNS) + n) // (5 if switches.tree else 1)
                 yield _Run("", str(order), False, _SLICE * (1 << (step - first)))
 
 

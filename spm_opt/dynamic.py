@@ -101,6 +101,11 @@ class _Block:
     own_space: Ints
     streamed: NDArray[np.bool_]
 
+    def only(self, chosen: Ints) -> _Block:
+        """The candidates at places `chosen`."""
+        columns = (getattr(self, name)[chosen] for name in self.__slots__[1:])
+        return _Block(self.samples, *columns)
+
 
 @dataclass(frozen=True, slots=True)
 class _Move:
@@ -320,39 +325,60 @@ def _advance(
     room: Ints,
 ) -> Labels:
     """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
-    problem, prices, ready, block = table.problem, table.prices, table.ready, table.blocks[v]
-    family, end, streamed = block.family[chosen], block.end[chosen], block.streamed[chosen]
-    duration, dma = block.duration[chosen], block.dma[chosen]
-    cycles, sizes = _reload_prices(problem, moves)
-    own = ready[end]
-    # constants that fit beside the step; what was prefetched beyond them is taken back
-    base = np.where(streamed, end, v)
-    reach = np.searchsorted(table.space, table.space[base] + room, side="right") - 1
-    limit = ready[np.maximum(reach, end)] if problem.prefetch else own
-    slack = duration - dma if problem.prefetch else np.zeros_like(duration)
-    before = np.minimum(labels[PROGRESS][:, None], np.where(streamed, ready[v], limit))
-    wait = np.where(streamed, 0, np.maximum(own - before, 0))
+    prices, ready, block = table.prices, table.ready, table.blocks[v].only(chosen)
+    front, moved = _reload_prices(table.problem, moves)
+    front, moved = front[block.family], moved[block.family] + block.dram
+    own, slack, limit = ready[block.end], block.duration - block.dma, _limit(table, v, block, room)
+    if not table.problem.prefetch:
+        slack, limit = np.zeros_like(slack), own
+    before = _truncated(labels[PROGRESS][:, None], np.where(block.streamed, ready[v], limit))
+    wait = np.where(block.streamed, 0, np.maximum(own - before, 0))
+    spent = wait + front + block.duration
+    cost = labels[COST][:, None] + prices.per_cycle * spent + prices.per_byte * moved
     at_start = np.maximum(before, own)
-    spent = prices.per_cycle * (wait + (duration + cycles[family]))
-    cost = labels[COST][:, None] + spent
-    cost = cost + prices.per_byte * (block.dram[chosen] + sizes[family])
-    frontier = np.searchsorted(ready, at_start)
-    rest = ready[frontier] - at_start
-    busy = (rest > 0) & ((dma > 0) | (cycles[family] > 0))
-    begun = np.where(busy, ready[np.maximum(frontier - 1, end)], at_start)
-    parent = np.broadcast_to(number + np.arange(labels.shape[1])[:, None], cost.shape)
-    index = np.broadcast_to(block.index[chosen], cost.shape)
-    families = np.broadcast_to(family, cost.shape)
-    plain = np.stack(
-        (cost, np.minimum(begun + slack, limit), parent, index, families, np.zeros_like(cost))
-    ).reshape(6, -1)
+    begun, done, busy = _under_way(ready, at_start, block.dma + front > 0)
+    parent = number + np.arange(labels.shape[1])[:, None]
+    known = np.broadcast_arrays(parent, block.index, block.family, cost)[:3]
+    plain = (cost, np.minimum(begun + slack, limit), *known, np.zeros_like(cost))
     # a prefetch under way is finished first
-    late = np.minimum(ready[frontier] + slack, limit)
-    finished = np.stack((
-        cost + prices.per_cycle * rest, late, parent, index, families, np.ones_like(cost)
-    ))[:, busy]  # fmt: skip
-    moved = np.concatenate((plain, finished), axis=1)
-    return moved[:, np.argsort(moved[MOVE], kind="stable")]
+    late = (cost + prices.per_cycle * (done - at_start), np.minimum(done + slack, limit), *known)
+    after = [
+        np.stack(plain).reshape(6, -1),
+        np.stack((*late, np.ones_like(cost)))[:, busy],
+    ]
+    joined = np.concatenate(after, axis=1)
+    return joined[:, np.argsort(joined[MOVE], kind="stable")]
+
+
+def _limit(table: _Table, v: int, block: _Block, room: Ints) -> Ints:
+    """Cycles of the constants that fit beside each candidate, its own included."""
+    base = np.where(block.streamed, block.end, v)
+    reach = np.searchsorted(table.space, table.space[base] + room, side="right") - 1
+    limit: Ints = table.ready[np.maximum(reach, block.end)]
+    return limit
+
+
+def _truncated(progress: Ints, limit: Ints) -> Ints:
+    """Progress once prefetches that find no space later are taken back."""
+    return np.minimum(progress, limit)
+
+
+def _under_way(
+    ready: Ints, at_start: Ints, moving: NDArray[np.bool_]
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """What a step finds of the prefetch that is under way when it begins.
+
+    Returns
+    -------
+    begun, done : int64 array
+        Progress where it was not begun for the sake of a step that is `moving`; once it is done.
+    busy : bool array
+        Where these are two cases.
+    """
+    frontier = np.searchsorted(ready, at_start)
+    done = ready[frontier]
+    busy = (done > at_start) & moving
+    return np.where(busy, ready[frontier - 1], at_start), done, busy
 
 
 def _reload_prices(problem: Problem, moves: list[_Move | None]) -> tuple[Ints, Ints]:

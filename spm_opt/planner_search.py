@@ -153,8 +153,8 @@ class Search:
                 self.bound = max(self.bound, self._value(solved))
                 break
             self._place(solved)
-            if self.clock.over() or not self._affords(10 * (self.clock.seconds - began)):
-                # ten times the residencies take ten times as long
+            # ten times the residencies take about five times as long: few boundaries have so many
+            if self.clock.over() or not self._affords(5 * (self.clock.seconds - began)):
                 break
         if best is not None:
             self._place_shrinking(best)
@@ -162,8 +162,8 @@ class Search:
             self._improve_with_cpsat()
 
     def _affords(self, seconds: float) -> bool:
-        """Whether a longer search leaves half the time; always where runs must repeat."""
-        return self.clock.params.deterministic_limit is not None or 2 * seconds < self.clock.left
+        """Whether a longer search fits the time left; always where runs must repeat."""
+        return self.clock.params.deterministic_limit is not None or seconds < self.clock.left
 
     def _value(self, solved: Solved) -> int:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles

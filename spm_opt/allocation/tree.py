@@ -259,11 +259,15 @@ class Tree:
     def _propagate(self, dirty: dict[int, None]) -> bool:
         """Raise lowest offsets to a fixpoint; False where a section cannot be filled."""
         tighten = self._tighten_deeply if self.deep else self._tighten
+        weight = self.weight
         while dirty:
-            k, _ = dirty.popitem()
-            self.work += len(self.members[k])
-            if self.rest[k] and not tighten(k, dirty):
-                return False
+            changed: dict[int, None] = {}
+            # sections that failed before are likely to fail again: ask them first
+            for k in sorted(dirty, key=lambda k: -weight[k]):
+                self.work += len(self.members[k])
+                if self.rest[k] and not tighten(k, changed):
+                    return False
+            dirty = changed
         return True
 
     def _tighten(self, k: int, dirty: dict[int, None]) -> bool:

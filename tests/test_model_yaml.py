@@ -100,6 +100,16 @@ def test_network_round_trip(tmp_path: Path, normalize: bool) -> None:
     assert bare(again) == bare(network)
 
 
+def test_a_transposed_map_under_a_view_is_spelled_as_both(tmp_path: Path) -> None:
+    builder = NetworkBuilder("heads")
+    x = builder.transpose(builder.input("x", (1, 2, 6, 4)), (0, 2, 1, 3), name="joined")
+    builder.output(builder.linear(builder.reshape(x, (0, 0, -1)), 5, name="out"))
+    network = builder.build()
+    again = read_model_yaml(written(tmp_path, network_to_yaml(network)))
+    assert [layer.op for layer in again.layers] == [layer.op for layer in network.layers]
+    assert [layer.output_shape for layer in again.layers] == [(1, 6, 8), (1, 6, 5)]
+
+
 def test_any_order_of_layers(tmp_path: Path) -> None:
     text = SMALL.replace("- {name: stem,", "- {name: stem, inputs: image,")
     head, tail = text.split("layers:\n")

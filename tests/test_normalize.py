@@ -598,3 +598,31 @@ def test_concatenations_on_other_axes_or_in_other_orders_are_left_alone():
     )
     of = {layer.name: len(layer.inputs) for layer in builder.build().layers}
     assert of == {"first": 2, "turned": 3, "stacked": 3}
+
+
+def attention(outputs: Sequence[str] = ("out",)) -> Network:
+    builder = NetworkBuilder("heads")
+    x = builder.input("x", (1, 6, 8))
+    heads = builder.transpose(builder.reshape(x, (0, 0, 2, 4)), (0, 2, 1, 3), name="heads")
+    joined = builder.transpose(builder.relu(heads, name="act"), (0, 2, 1, 3), name="joined")
+    seen = builder.reshape(joined, (0, 0, -1), name="seen")
+    builder.linear(seen, 5, name="out")
+    builder.output(*outputs)
+    return builder.build()
+
+
+def test_heads_joined_again_are_written_as_their_readers_see_them():
+    network = attention()
+    of = {layer.name: layer for layer in network.layers}
+    assert of["joined"].output_shape == network.tensors["joined"].shape == (1, 6, 8)
+    # row by row in, row by row out: tokens throughout
+    assert [layer.input_rows(0).axis for layer in network.layers] == [1, 2, 2, 1]
+    assert of["out"].inputs[0] == operand_of(network.tensors["joined"])
+    assert normalize(network) == network
+
+
+def test_a_transposed_map_that_is_seen_otherwise_keeps_its_shape():
+    network = attention(("out", "joined"))
+    assert network.tensors["joined"].shape == (1, 6, 2, 4)
+    op = next(layer.op for layer in network.layers if layer.name == "joined")
+    assert op == Transpose((0, 2, 1, 3))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from spm_opt.graph import ops
@@ -39,7 +40,12 @@ def records_of(network: Network) -> tuple[str, tuple[LayerRecord, ...]]:
             fields: dict[str, object] = {"shape": _target(source, operand.shape)}
             records.append(LayerRecord(view, "reshape", (operand.tensor,), fields, view))
             names.append(view)
-        records.append(_record(layer, tuple(names)))
+        record = _record(layer, tuple(names))
+        if isinstance(layer.op, ops.Transpose) and layer.op.shape is not None:
+            moved, shape = f"{layer.name}.moved", list(layer.op.shape)
+            records.append(replace(record, name=moved, output=moved))
+            record = LayerRecord(layer.name, "reshape", (moved,), {"shape": shape}, layer.output)
+        records.append(record)
     return dtype, tuple(records)
 
 

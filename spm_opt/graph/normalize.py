@@ -389,10 +389,47 @@ def _share_prefixes(network: Network) -> Network:
     return replace(network, layers=tuple(layers))
 
 
+# --- transposed maps under one view ------------------------------------------------------------
+
+
+def _view_transposed(network: Network) -> Network:
+    """Give a transposed map the shape under which all its readers see it.
+
+    Rows are then the readers' rows (tokens, where the heads of attention are joined again): the
+    transpose and its readers can be cut and run together.
+    """
+    tensors, shapes = dict(network.tensors), _seen_shapes(network)
+    layers = list(network.layers)
+    for index, layer in enumerate(layers):
+        seen = shapes[layer.output]
+        if isinstance(layer.op, Transpose) and len(seen) == 1 and layer.output_shape not in seen:
+            (shape,) = seen
+            candidate = replace(layer, op=replace(layer.op, shape=shape), output_shape=shape)
+            if candidate.input_rows(0).axis is not None:
+                layers[index] = candidate
+                tensors[layer.output] = replace(tensors[layer.output], shape=shape)
+    for index, layer in enumerate(layers):
+        inputs = tuple(operand_of(tensors[o.tensor], o.shape) for o in layer.inputs)
+        layers[index] = replace(layer, inputs=inputs)
+    return replace(network, layers=tuple(layers), tensors=tensors)
+
+
+def _seen_shapes(network: Network) -> dict[str, set[Shape]]:
+    """Shapes under which each tensor is read; a network output is also seen as it is."""
+    seen: dict[str, set[Shape]] = {name: set() for name in network.tensors}
+    for layer in network.layers:
+        for operand in layer.inputs:
+            seen[operand.tensor].add(operand.shape)
+    for name in network.outputs:
+        seen[name].add(network.tensors[name].shape)
+    return seen
+
+
 _PASSES: tuple[Callable[[Network], Network], ...] = (
     _drop_dead,
     _fold_views,
     fold_patterns,
     _fold_epilogues,
     _share_prefixes,
+    _view_transposed,
 )

@@ -738,20 +738,37 @@ class Resize(Channelwise):
 
 @dataclass(frozen=True, slots=True)
 class Transpose(Op):
-    """Permutation of the axes."""
+    """Permutation of the axes; ``shape`` is the shape under which the result is seen, if another.
+
+    Heads joined again, ``(1, tokens, heads, features)`` seen as ``(1, tokens, heads * features)``,
+    so have tokens as their rows.
+    """
 
     kind: ClassVar[str] = "transpose"
     perm: Shape
+    shape: Shape | None = None
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         shape = _one(self, inputs)
         if sorted(self.perm) != list(range(len(shape))):
             raise GraphError(f"transpose by {self.perm} does not fit its input", found=shape)
-        return tuple(shape[axis] for axis in self.perm)
+        moved = tuple(shape[axis] for axis in self.perm)
+        if self.shape is None:
+            return moved
+        if math.prod(self.shape) != math.prod(moved):
+            raise GraphError(f"cannot view {moved} as {self.shape}")
+        return self.shape
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = row_axis(output)
-        return WHOLE if axis is None else RowMap(self.perm[axis])
+        if axis is None:
+            return WHOLE
+        moved = tuple(inputs[0][axis] for axis in self.perm)
+        before = math.prod(output[:axis])
+        for i, extent in enumerate(moved):
+            if extent == output[axis] and math.prod(moved[:i]) == before:
+                return RowMap(self.perm[i])
+        return WHOLE
 
 
 @dataclass(frozen=True, slots=True)

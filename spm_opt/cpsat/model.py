@@ -32,12 +32,6 @@ class JointModel:
         """Forbid solutions in which `objective` exceeds `most`."""
         self.model.add(OBJECTIVES[objective](self.problem, self.variables) <= most)
 
-    def hint(self, values: Values) -> None:
-        """Start the search at `values`; variables without a value start at 0."""
-        self.model.clear_hints()  # type: ignore[no-untyped-call]
-        for name, variable in self.variables.named(self.problem).items():
-            self.model.add_hint(variable, values.get(name, 0))
-
 
 def build(
     problem: Problem,

@@ -6,11 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Final
 
 from ortools.sat.python import cp_model
 
 from spm_opt.cpsat.model import JointModel, Values
 from spm_opt.errors import SolverError
+
+#: what a float may lie above the whole number it stands for
+BOUND_SLACK: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,7 @@ def search(joint: JointModel, budget: Budget, report: Callable[[int | None, int]
     SolverError
         Where CP-SAT calls the model invalid.
     """
-    solver = cp_model.CpSolver()
-    parameters = solver.parameters
-    parameters.max_time_in_seconds = max(0.01, budget.seconds)
-    if budget.deterministic is not None:
-        parameters.max_deterministic_time = budget.deterministic
-    parameters.num_workers = budget.workers
-    parameters.random_seed = budget.seed
-    parameters.linearization_level = 2
+    solver = _solver(budget)
     latest: list[int | None] = [None]
 
     def incumbent(value: int, bound: int) -> None:
@@ -93,6 +91,20 @@ def search(joint: JointModel, budget: Budget, report: Callable[[int | None, int]
     finally:
         halt()
     return _found(joint, solver, status)
+
+
+def _solver(budget: Budget) -> cp_model.CpSolver:
+    solver = cp_model.CpSolver()
+    parameters = solver.parameters
+    parameters.max_time_in_seconds = max(0.01, budget.seconds)
+    if budget.deterministic is not None:
+        parameters.max_deterministic_time = budget.deterministic
+    parameters.num_workers = budget.workers
+    parameters.random_seed = budget.seed
+    parameters.linearization_level = 2
+    # whoever plans hears of Ctrl-C and sets `Budget.stop`
+    parameters.catch_sigint_signal = False
+    return solver
 
 
 def _stopper(solver: cp_model.CpSolver, stop: threading.Event | None) -> Callable[[], None]:
@@ -126,8 +138,13 @@ def _found(joint: JointModel, solver: cp_model.CpSolver, status: cp_model.CpSolv
             for name, variable in joint.variables.named(joint.problem).items()
         }
         nonzero = {name: value for name, value in values.items() if value}
-        bound = -int(-solver.best_objective_bound // 1) if solver.best_objective_bound > 0 else 0
-        value = round(solver.objective_value)
-        return Found(nonzero, value, min(bound, value), status == cp_model.OPTIMAL, False)
-    bound = max(0, int(solver.best_objective_bound)) if status == cp_model.UNKNOWN else 0
+        value, proven = round(solver.objective_value), status == cp_model.OPTIMAL
+        return Found(nonzero, value, value if proven else min(_bound(solver), value), proven, False)
+    bound = _bound(solver) if status == cp_model.UNKNOWN else 0
     return Found(None, None, bound, False, status == cp_model.INFEASIBLE)
+
+
+def _bound(solver: cp_model.CpSolver) -> int:
+    """The proven bound; objectives are whole and not negative, the solver's bound is a float."""
+    bound = solver.best_objective_bound
+    return max(0, ceil(bound - BOUND_SLACK)) if isfinite(bound) else 0

@@ -7,9 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from plan_fixture import make_world, random_chip, random_network, with_capacity
 
+from spm_opt.cost.compute import least_cycles, tile_cycles
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.formats.catalogue import find_hardware, read_model
 from spm_opt.formats.hardware_yaml import read_hardware
@@ -17,6 +19,24 @@ from spm_opt.fusion import minimum_spm_bytes
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.graph.normalize import normalize
+from spm_opt.graph.ops import (
+    BatchNorm,
+    Binary,
+    Concat,
+    Conv,
+    Linear,
+    MatMul,
+    Normalize,
+    Op,
+    Pad,
+    Pool,
+    Reduce,
+    Resize,
+    Slice,
+    Softmax,
+    Transpose,
+    Unary,
+)
 from spm_opt.hardware import Scratchpad
 from spm_opt.parts import (
     MAX_SLICES,
@@ -133,6 +153,87 @@ def test_attention_heads_are_cut_where_all_keys_do_not_fit() -> None:
     assert slices(network, 512 * KIB) == [None]
     # keys of three heads are 96 KiB, less than half
     assert slices(network, 256 * KIB) == [(0, 3), (3, 6), (6, 9), (9, 12)]
+
+
+IMAGE, TOKENS, HEADS = (1, 6, 5, 4), (1, 5, 6), (1, 3, 5, 4)
+#: operator, input shapes, the output's channel axis, and the axis of each input cut with it
+CHANNELWISE = [
+    (Conv(8, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)), [IMAGE], 1, [None]),
+    (Conv(6, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), groups=6), [IMAGE], 1, [1]),
+    (Conv(12, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), groups=6), [IMAGE], 1, [None]),
+    (Linear(7), [TOKENS], 2, [None]),
+    (Pool("max", (2, 2), (1, 1), (0, 0, 0, 0), (1, 1)), [IMAGE], 1, [1]),
+    (Pool("max", (2,), (1,), (0, 0), (1,)), [TOKENS], None, [None]),
+    (Reduce("mean", (2, 3)), [IMAGE], 1, [1]),
+    (Reduce("mean", (2, 3), keepdims=False), [IMAGE], 1, [1]),
+    (Reduce("mean", (1,), keepdims=False), [TOKENS], 1, [2]),
+    (Reduce("mean", (1,)), [IMAGE], 1, [None]),
+    (Unary("gelu"), [TOKENS], 2, [2]),
+    (Binary("add"), [IMAGE, IMAGE], 1, [1, 1]),
+    (Binary("mul"), [IMAGE, (1, 6, 1, 1)], 1, [1, 1]),
+    (Binary("mul"), [IMAGE, (5, 4)], 1, [1, None]),
+    (Binary("add", constant_shape=(6, 1, 1)), [IMAGE], 1, [1]),
+    (Binary("add", constant_shape=(4,)), [IMAGE], None, [None]),
+    (Softmax(-1), [HEADS], 1, [1]),
+    (Softmax(1), [IMAGE], None, [None]),
+    (Normalize("layer", (2,)), [TOKENS], None, [None]),
+    (Normalize("instance", (2, 3)), [IMAGE], 1, [1]),
+    (Normalize("layer", (3,)), [HEADS], None, [None]),
+    (Normalize("layer", (3,), affine=False), [HEADS], 1, [1]),
+    (BatchNorm(), [IMAGE], 1, [1]),
+    (BatchNorm(), [TOKENS], None, [None]),
+    (Concat(2), [IMAGE, IMAGE], 1, [1, 1]),
+    (Concat(1), [IMAGE, IMAGE], None, [None, None]),
+    (Slice((0, 0, 1, 0), (1, 6, 3, 4), (1, 1, 1, 1)), [IMAGE], 1, [1]),
+    (Slice((0, 2, 0, 0), (1, 3, 5, 4), (1, 1, 1, 1)), [IMAGE], None, [None]),
+    (Slice((0, 0, 0, 0), (1, 3, 5, 4), (1, 1, 1, 1)), [IMAGE], 1, [None]),
+    (Pad((0, 0, 1, 1, 0, 0, 1, 1)), [IMAGE], 1, [1]),
+    (Pad((0, 1, 0, 0, 0, 0, 0, 0)), [IMAGE], None, [None]),
+    (Resize((1, 6, 10, 8)), [IMAGE], 1, [1]),
+    (MatMul(), [HEADS, (1, 3, 4, 7)], 1, [1, 1]),
+    (MatMul(), [HEADS, (1, 1, 4, 7)], 1, [1, None]),
+    (MatMul(), [(5, 4), (4, 7)], None, [None, None]),
+    (Transpose((0, 2, 1, 3)), [HEADS], None, [None]),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "axis", "own"), CHANNELWISE)
+def test_which_inputs_are_cut_with_the_channels_of_the_output(
+    op: Op, inputs: list[tuple[int, ...]], axis: int | None, own: list[int | None]
+) -> None:
+    shapes = tuple(inputs)
+    output = op.infer(shapes)
+    assert op.channel_axis(output) == axis
+    assert [op.input_channel_axis(i, shapes, output) for i in range(len(shapes))] == own
+
+
+def test_an_operand_under_another_view_or_axis_is_read_whole() -> None:
+    b = NetworkBuilder("views")
+    x = b.input("x", (1, 6, 5, 4))
+    b.output(
+        b.softmax(b.reshape(x, (1, 6, 20, 1)), axis=2, name="viewed"),
+        b.unary(x, "relu", name="own"),
+        b.softmax(b.linear(x, 8, name="last_axis"), name="axis"),
+    )
+    network = b.build()
+    of = {layer.name: network.sliced_reads[layer.name] for layer in network.layers}
+    assert of["viewed"] == (False,)
+    assert of["own"] == (True,)
+    # the linear layer's slices cut its last axis, the reader would cut axis 1
+    assert network.channel_axes["last_axis"] == 3
+    assert of["axis"] == (False,)
+
+
+def test_heads_cut_the_batch_of_a_product_and_not_its_columns() -> None:
+    b = NetworkBuilder("heads")
+    q, k = b.input("q", (1, 12, 512, 64)), b.input("k", (1, 12, 512, 64))
+    b.output(b.matmul(q, k, transpose_b=True))
+    (layer,) = b.build().layers
+    chip = read_hardware(find_hardware("mobile_npu"), {})
+    rows, nothing = np.array([512]), np.array([0])
+    whole, one = (tile_cycles(layer, "int8", chip, rows, nothing, n)[0] for n in (None, 1))
+    assert whole == 12 * one == layer.macs // 1024
+    assert least_cycles(layer, "int8", chip) == whole
 
 
 # --------------------------------------------------------------------------- the least scratchpad

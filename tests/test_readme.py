@@ -16,6 +16,7 @@ import spm_opt
 from spm_opt import cli, cli_alloc
 from spm_opt.api import load_network
 from spm_opt.cpsat.constraints import RULES
+from spm_opt.cpsat.strengthen import CUTS
 from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
 from spm_opt.fusion_borders import MAX_FREE_MAPS
 from spm_opt.fusion_groups import MAX_GROUP_LAYERS
@@ -118,9 +119,10 @@ def rule_line(rule) -> str:
     return f"- `{rule.__name__}`: {sentence}"
 
 
-def test_the_model_document_states_every_rule_in_its_own_words():
-    told = MODEL.split("<!-- rules -->\n")[1].split("<!-- /rules -->")[0].strip().splitlines()
-    assert told == [rule_line(rule) for rule in RULES]
+@pytest.mark.parametrize(("name", "rules"), [("rules", RULES), ("cuts", CUTS)])
+def test_the_model_document_states_every_rule_in_its_own_words(name, rules):
+    told = MODEL.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0].strip()
+    assert told.splitlines() == [rule_line(rule) for rule in rules]
 
 
 def test_the_model_document_states_the_limits_of_the_code():

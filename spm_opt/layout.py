@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.decision import Decision
 from spm_opt.fusion import (
     Recipe,
@@ -18,6 +17,7 @@ from spm_opt.fusion import (
     recipe_chain,
 )
 from spm_opt.graph.network import Layer
+from spm_opt.layout_moves import Moves, dram_addresses
 from spm_opt.parts import Part
 from spm_opt.parts_space import channel_weight_bytes, tile_inputs
 from spm_opt.problem import Candidate, Problem
@@ -25,8 +25,8 @@ from spm_opt.schedule import Buffer, Compute, Step, Transfer
 from spm_opt.site import Site
 from spm_opt.tiling import (
     Chain,
+    Channels,
     Rows,
-    channel_runs,
     input_channels,
     slice_row_bytes,
     stored_rows,
@@ -34,8 +34,6 @@ from spm_opt.tiling import (
 )
 
 __all__ = ["Layout", "Program", "lay_out"]
-
-Channels = tuple[int, int] | None
 
 
 @dataclass(slots=True)
@@ -96,7 +94,7 @@ class _Writer:
         #: whole maps: (map, step) to buffer
         self.maps: dict[tuple[int, int], int] = {}
         self.weights: dict[int, int] = {}
-        self.addresses = _dram_addresses(site, self.chosen)
+        self.moves = Moves(site, dram_addresses(site, self.chosen))
 
     def write(self) -> Layout:
         for t, first, end in self.decision.resident:
@@ -106,7 +104,7 @@ class _Writer:
                 self._whole_weights(part, self.step_of[leader], self.own_step[part] + 1)
         programs = [self._program(s, c) for s, c in enumerate(self.chosen)]
         self._whole_loads(programs)
-        return Layout(self.buffers, programs, self.addresses)
+        return Layout(self.buffers, programs, self.moves.addresses)
 
     # ---------------------------------------------------------------- whole tensors
 
@@ -145,7 +143,7 @@ class _Writer:
             step = self.step_of[leader]
             rows = (0, self.site.network.tensors[self.site.map_names[t]].rows)
             programs[step].front.append(
-                self._map_transfer("load", t, self.maps[t, step], step, None, rows, None)
+                self.moves.map("load", t, self.maps[t, step], step, None, rows, None)
             )
         busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
         for part, start in early:
@@ -156,40 +154,9 @@ class _Writer:
 
     def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
         cut = self.site.parts[part]
-        return self._weight_transfer(
+        return self.moves.weights(
             cut.layer, self.weights[part], step, need_step, None, cut.channels, cut.weight_bytes
         )
-
-    def _weight_transfer(
-        self, index: int, buffer: int, step: int, need_step: int, tile: int | None,
-        channels: Channels, size: int,
-    ) -> Transfer:  # fmt: skip
-        layer = self.site.network.layers[index]
-        begin = 0 if channels is None else channel_weight_bytes(layer, (0, channels[0]))
-        moved = moved_bytes(self.site.hardware.dram, size)
-        return Transfer(
-            "load", "weights", layer.name, buffer, step, need_step, tile, (0, 0), channels,
-            self.addresses["weights:" + layer.name] + begin, size, 1, moved, 0,
-            transfer_cycles(self.site.hardware.dram, moved),
-        )  # fmt: skip
-
-    def _map_transfer(
-        self, kind: str, t: int, buffer: int, step: int, tile: int | None, rows: tuple[int, int],
-        channels: Channels,
-    ) -> Transfer:  # fmt: skip
-        tensor = self.site.network.tensors[self.site.map_names[t]]
-        count, offset = rows[1] - rows[0], rows[0] * tensor.row_bytes
-        run_bytes, runs = count * tensor.row_bytes, 1
-        if channels is not None:
-            lead, run_bytes = channel_runs(self.site.network, tensor.name, channels)
-            offset += run_bytes // (channels[1] - channels[0]) * channels[0]
-            runs = lead * count
-        moved = moved_bytes(self.site.hardware.dram, run_bytes, runs)
-        return Transfer(
-            kind, "map", tensor.name, buffer, step, step, tile, rows, channels,
-            self.addresses[tensor.name] + offset, run_bytes, runs, moved, 0,
-            transfer_cycles(self.site.hardware.dram, moved),
-        )  # fmt: skip
 
     # ---------------------------------------------------------------- steps
 
@@ -275,7 +242,7 @@ class _Writer:
         buffer = self._row_buffer("input", step, name, int(held[0]), channels)
         for tile, rows in _spans(loads):
             program.loads[tile].append(
-                self._map_transfer(
+                self.moves.map(
                     "load", self.site.map_index[name], buffer, step, tile, rows, channels
                 )
             )
@@ -310,7 +277,7 @@ class _Writer:
             buffer = found[self.site.map_names[t]]
             for tile, rows in _spans(stored_rows(chain, i, recipe.depth)[0]):
                 program.stores[tile].append(
-                    self._map_transfer("store", t, buffer, step, tile, rows, channels)
+                    self.moves.map("store", t, buffer, step, tile, rows, channels)
                 )
         return found
 
@@ -370,7 +337,7 @@ class _Writer:
                 )
                 for tile, channels in enumerate(tiles):
                     program.loads[tile].append(
-                        self._map_transfer("load", t, found[name], step, tile, (0, rows), channels)
+                        self.moves.map("load", t, found[name], step, tile, (0, rows), channels)
                     )
             else:
                 found[name] = self._row_input(step, name, need, 1, chain, inputs[name], program)
@@ -388,7 +355,7 @@ class _Writer:
         )
         for tile, (channels, size) in enumerate(zip(tiles, sizes, strict=True)):
             program.loads[tile].append(
-                self._weight_transfer(part.layer, stream, step, step, tile, channels, size)
+                self.moves.weights(part.layer, stream, step, step, tile, channels, size)
             )
         return (stream,)
 
@@ -407,7 +374,7 @@ class _Writer:
         if t in candidate.stores:
             for tile, channels in enumerate(tiles):
                 program.stores[tile].append(
-                    self._map_transfer("store", t, output, step, tile, (0, layer.rows), channels)
+                    self.moves.map("store", t, output, step, tile, (0, layer.rows), channels)
                 )
         return output
 
@@ -416,21 +383,3 @@ def _spans(rows: Rows) -> list[tuple[int, tuple[int, int]]]:
     """Tiles with rows, and their rows."""
     pairs = zip(rows.begin.tolist(), rows.end.tolist(), strict=True)
     return [(tile, (begin, end)) for tile, (begin, end) in enumerate(pairs) if end > begin]
-
-
-def _dram_addresses(site: Site, chosen: list[Candidate]) -> dict[str, int]:
-    """Addresses, on bursts, of weights and of the maps that DRAM holds."""
-    stored = {site.map_names[t] for c in chosen for t in c.stores} | set(site.network.inputs)
-    burst = site.hardware.dram.burst_bytes
-    addresses: dict[str, int] = {}
-    free = 0
-    for index in site.order:
-        layer = site.network.layers[index]
-        if layer.weight_bytes:
-            addresses["weights:" + layer.name] = free
-            free += -(-layer.weight_bytes // burst) * burst
-    for name in site.map_names:
-        if name in stored:
-            addresses[name] = free
-            free += -(-site.network.tensors[name].size_bytes // burst) * burst
-    return addresses

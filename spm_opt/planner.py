@@ -105,10 +105,22 @@ def plan_all(
             own.began -= spent[strategy] + shared
             answer = _answer(world, own, best)
             spent[strategy] = own.seconds
+            if _is_cut_short(answer, best.get(strategy)):
+                continue
             bounds[strategy].append(answer.bound)
             if strategy not in best or _rank(answer) < _rank(best[strategy]):
                 best[strategy] = answer
     return tuple(_schedule(best[s], min(bounds[s]), s, params, tried, spent[s]) for s in strategies)
+
+
+def _is_cut_short(answer: Answer, best: Answer | None) -> bool:
+    """Whether an order's search ended without proof, and with nothing better than a proven plan.
+
+    Such an order counts as not tried: the bound is that of the orders whose search was finished.
+    """
+    if best is None or best.bound < best.value:
+        return False
+    return answer.bound < answer.value and _rank(answer) >= _rank(best)
 
 
 def _rank(answer: Answer) -> tuple[int, int]:

@@ -331,7 +331,8 @@ def _advance(
     own, slack, limit = ready[block.end], block.duration - block.dma, _limit(table, v, block, room)
     if not table.problem.prefetch:
         slack, limit = np.zeros_like(slack), own
-    before = _truncated(labels[PROGRESS][:, None], np.where(block.streamed, ready[v], limit))
+    # nothing passes constants that are streamed
+    before = np.where(block.streamed, ready[v], labels[PROGRESS][:, None])
     wait = np.where(block.streamed, 0, np.maximum(own - before, 0))
     spent = wait + front + block.duration
     cost = labels[COST][:, None] + prices.per_cycle * spent + prices.per_byte * moved
@@ -339,9 +340,9 @@ def _advance(
     begun, done, busy = _under_way(ready, at_start, block.dma + front > 0)
     parent = number + np.arange(labels.shape[1])[:, None]
     known = np.broadcast_arrays(parent, block.index, block.family, cost)[:3]
-    plain = (cost, np.minimum(begun + slack, limit), *known, np.zeros_like(cost))
+    plain = (cost, _truncated(begun + slack, limit), *known, np.zeros_like(cost))
     # a prefetch under way is finished first
-    late = (cost + prices.per_cycle * (done - at_start), np.minimum(done + slack, limit), *known)
+    late = (cost + prices.per_cycle * (done - at_start), _truncated(done + slack, limit), *known)
     after = [
         np.stack(plain).reshape(6, -1),
         np.stack((*late, np.ones_like(cost)))[:, busy],
@@ -359,7 +360,7 @@ def _limit(table: _Table, v: int, block: _Block, room: Ints) -> Ints:
 
 
 def _truncated(progress: Ints, limit: Ints) -> Ints:
-    """Progress once prefetches that find no space later are taken back."""
+    """Progress at the end of a step, less what finds no space beside it: that was never made."""
     return np.minimum(progress, limit)
 
 

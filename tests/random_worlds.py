@@ -119,8 +119,8 @@ def random_problem(rng: random.Random, prefetch: bool = True) -> Problem:
                         rng, maps, weights, reads, begins, (first, end), span, len(candidates)
                     )
     return Problem(
-        begins[-1], rng.randint(5, 12), tuple(maps), weights, tuple(candidates), prefetch,
-        rng.random() < 0.8,
+        begins[-1], rng.choice([6, 8, 10, 12, 16, 24]), tuple(maps), weights, tuple(candidates),
+        prefetch, rng.random() < 0.8,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
 from spm_opt.fusion import Recipe
+from spm_opt.fusion_dominance import essential
 from spm_opt.late import claim_late
 from spm_opt.layout import lay_out
 from spm_opt.params import Progress, SolveParams
@@ -237,13 +238,15 @@ class Search:
             self.clock.stop,
         )  # fmt: skip
         decision = translated(start.decision, self.world.problem, self.problem)
+        joint = params.strategy == "joint"
+        among = essential(self.problem) if joint else self.problem
         outcome = improve(
             self.problem, self.objective, decision, start.value(self.objective), budget,
-            lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)),
+            lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)), among,
         )  # fmt: skip
         self.bound = max(self.bound, outcome.bound)
         if outcome.value < start.value(self.objective):
-            self.add(place_decision(self.world, self.problem, outcome.decision, PATIENT_LIMIT))
+            self.add(place_decision(self.world, among, outcome.decision, PATIENT_LIMIT))
 
 
 def stand_ins(search: Search) -> None:

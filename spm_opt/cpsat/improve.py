@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spm_opt.cpsat.model import JointModel, build, decision_of
+from spm_opt.cpsat.model import JointModel, Values, build, decision_of
 from spm_opt.cpsat.search import Budget, search
 from spm_opt.decision import Decision, Outcome
 from spm_opt.problem import Problem
@@ -21,6 +21,7 @@ def improve(
     value: int,
     budget: Budget,
     report: Callable[[int | None, int], None],
+    among: Problem | None = None,
 ) -> Outcome:
     """Search from `start`, of known `value`, for a better decision and a bound.
 
@@ -30,18 +31,20 @@ def improve(
         ``latency`` or ``dram``.
     report : callable
         Told every new incumbent (or None) and bound.
+    among : Problem, optional
+        `problem` with fewer candidates and the same optimum: what is searched, and what the
+        numbers of a better decision mean.
     """
-    joint = build(problem, objective)
+    joint = build(among or problem, objective)
     joint.limit(objective, value)
-    _hint(joint, start)
+    _hint(joint, choices(problem, start))
     found = search(joint, budget, report)
     if found.values is None or found.value is None:
         return Outcome(start, value, min(max(found.bound, 0), value))
-    return Outcome(decision_of(problem, found.values), found.value, found.bound)
+    return Outcome(decision_of(joint.problem, found.values), found.value, found.bound)
 
 
-def _hint(joint: JointModel, start: Decision) -> None:
-    values = choices(joint.problem, start)
+def _hint(joint: JointModel, values: Values) -> None:
     for name, variable in joint.variables.named(joint.problem).items():
         if name[0] in ("use", "pin", "reload", "held", "own"):
             joint.model.add_hint(variable, values.get(name, 0))

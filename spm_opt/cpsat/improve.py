@@ -11,6 +11,7 @@ from typing import Any
 from spm_opt.cpsat.model import JointModel, Values, build, decision_of
 from spm_opt.cpsat.search import Budget, search
 from spm_opt.decision import Decision, Outcome
+from spm_opt.errors import SolverError
 from spm_opt.problem import Problem
 
 
@@ -34,11 +35,18 @@ def improve(
     among : Problem, optional
         `problem` with fewer candidates and the same optimum: what is searched, and what the
         numbers of a better decision mean.
+
+    Raises
+    ------
+    SolverError
+        Where CP-SAT finds no solution, though `start` is one.
     """
     joint = build(among or problem, objective)
     joint.limit(objective, value)
     _hint(joint, choices(problem, start))
     found = search(joint, budget, report)
+    if found.infeasible:
+        raise SolverError(f"CP-SAT finds no plan of {objective} {value}, though one is known")
     if found.values is None or found.value is None:
         return Outcome(start, value, min(max(found.bound, 0), value))
     return Outcome(decision_of(joint.problem, found.values), found.value, found.bound)

@@ -1,0 +1,338 @@
+"""The planner never believes what cannot be placed, and keeps its promises on random networks."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from oracles import cost_of
+from random_worlds import random_chip, random_network
+from small_problems import fmap, group, problem
+
+import spm_opt
+from spm_opt import planner, planner_search
+from spm_opt.allocation.place import place
+from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
+from spm_opt.decision import Decision
+from spm_opt.dynamic import solve_dynamic
+from spm_opt.errors import SpmTooSmallError
+from spm_opt.formats.schedule_json import schedule_from_json, schedule_to_json
+from spm_opt.fusion import Recipe, make_candidates
+from spm_opt.graph.network import Network
+from spm_opt.hardware import Hardware
+from spm_opt.params import STRATEGIES, SolveParams
+from spm_opt.parts import source_order
+from spm_opt.planner_search import World, prices
+from spm_opt.problem import Problem
+from spm_opt.schedule import Buffer, Schedule
+from spm_opt.site import make_site
+from spm_opt.verify import verify
+
+# --------------------------------------------------------------------------- the gadget
+
+#: (size, birth, death): a load of 10 at most, and no placement within 10
+GADGET = ((8, 2, 6), (1, 4, 8), (2, 6, 10), (6, 6, 7), (2, 7, 13), (6, 8, 12), (8, 12, 13))
+#: those that live in one step only are what the step itself needs; the others are maps
+WORK = {4: 6, 10: 8}
+
+
+def rectangles(buffers: tuple[tuple[int, int, int], ...]) -> list[Rectangle]:
+    return [Rectangle(birth, death, size) for size, birth, death in buffers]
+
+
+def gadget(spill_cycles: tuple[int, ...]) -> Problem:
+    """Eleven parts whose maps, all kept, are the gadget.
+
+    Map i may be stored and streamed instead, in `spill_cycles[i]` cycles more, for 2 bytes.
+    """
+    kept = [(size, birth - 2, death - 3) for size, birth, death in GADGET if death - birth > 1]
+    born = {birth: i for i, (_, birth, _) in enumerate(kept)}
+    read = {last: i for i, (_, _, last) in enumerate(kept)}
+    assert len(born) == len(read) == len(kept) == 5
+    maps = tuple(fmap(size, (birth,), (last,)) for size, birth, last in kept)
+    groups = []
+    for part in range(11):
+        cycles, work = 10, WORK.get(part, 0)
+        out, into = born.get(part), read.get(part)
+        for spill_out in (False, True) if out is not None else (False,):
+            for spill_in in (False, True) if into is not None else (False,):
+                more = spill_cycles[out] if spill_out and out is not None else 0
+                groups.append(group(
+                    part, part + 1, cycles + more, dma=int(spill_out or spill_in),
+                    work=work + (maps[out].size_bytes if out is not None and not spill_out else 0),
+                    moved=spill_out + spill_in,
+                    keeps=(out,) if out is not None and not spill_out else (),
+                    stores=(out,) if out is not None and spill_out else (),
+                    reads=(into,) if into is not None and not spill_in else (),
+                    streams=(into,) if into is not None and spill_in else (),
+                ))  # fmt: skip
+    return problem(10, maps, {}, *groups, reload=False)
+
+
+@dataclass
+class Plans:
+    """A planner over one problem that no network has: layouts and clocks are stood in for."""
+
+    problem: Problem
+    monkeypatch: pytest.MonkeyPatch
+
+    def plan(self, **changes: object) -> tuple[SimpleNamespace, planner_search.Placed]:
+        """Provenance and placed plan that the planner hands to assembly."""
+        recipes = tuple(
+            Recipe((c.first, c.end), None, "rows", 1, 1, "retain") for c in self.problem.candidates
+        )
+        world = World("only", None, self.problem, recipes)  # type: ignore[arg-type]
+        stand_ins = {
+            (planner, "minimum_spm_bytes"): lambda network, hardware: (1, "none"),
+            (planner, "distinct_orders"): lambda network, limit: {"only": (0,)},
+            (planner, "make_world"): lambda *arguments: world,
+            (planner, "assemble"): lambda site, placed, provenance: (provenance, placed),
+            (planner_search, "lay_out"): self.lay_out,
+            (planner_search, "run"): lambda layout: layout.timeline,
+        }
+        for (module, name), stand_in in stand_ins.items():
+            self.monkeypatch.setattr(module, name, stand_in)
+        hardware = SimpleNamespace(spm=SimpleNamespace(capacity_bytes=self.problem.capacity_bytes))
+        return planner.plan(None, hardware, SolveParams(**changes))  # type: ignore[arg-type, return-value]
+
+    def lay_out(self, site: None, problem: Problem, recipes: object, decision: Decision):
+        latency, moved = cost_of(problem, decision, "latency")
+        used = [problem.candidates[k] for k in decision.candidates]
+        buffers = [
+            Buffer(f"map {t}", "map", str(t), 0, problem.maps[t].size_bytes, 1, 1, first, end)
+            for t, first, end in decision.resident
+        ]
+        for c in used:
+            own = c.work_bytes - sum(problem.maps[t].size_bytes for t in c.keeps)
+            if own:
+                buffers.append(Buffer(
+                    f"work {c.first}", "stripe", "", 0, own, 1, 1, c.first, c.first + 1
+                ))  # fmt: skip
+        timeline = SimpleNamespace(
+            latency_cycles=latency, transfers=[SimpleNamespace(moved_bytes=moved)]
+        )
+        return SimpleNamespace(buffers=buffers, timeline=timeline)
+
+
+def fits_somehow(items: list[Rectangle], capacity: int) -> bool:
+    """Whether any offsets at all keep the rectangles apart, by trying every one."""
+
+    def extend(placed: list[tuple[Rectangle, int]]) -> bool:
+        if len(placed) == len(items):
+            return True
+        new = items[len(placed)]
+        return any(
+            all(not new.meets(r) or o + r.size <= at or at + new.size <= o for r, o in placed)
+            and extend([*placed, (new, at)])
+            for at in range(capacity - new.size + 1)
+        )
+
+    return extend([])
+
+
+def test_the_gadget_is_what_it_is_said_to_be():
+    assert peak_load(rectangles(GADGET)) == 10
+    assert not fits_somehow(rectangles(GADGET), 10)
+    assert place(rectangles(GADGET), 10) is None
+    assert place(rectangles(GADGET), 11) is not None
+    for i in range(len(GADGET)):
+        rest = rectangles(GADGET[:i] + GADGET[i + 1 :])
+        assert fits_somehow(rest, 10)
+        offsets = place(rest, 10)
+        assert offsets is not None
+        assert is_placement(rest, offsets, 10)
+
+
+def test_the_relaxation_believes_in_the_gadget():
+    case = gadget((1, 1, 1, 1, 1))
+    solved = solve_dynamic(case, prices(case, "latency"))
+    assert (solved.latency_cycles, solved.complete) == (110, True)
+    assert solved.decision is not None
+    assert len(solved.decision.resident) == 5
+
+
+def check_placed(placed: planner_search.Placed) -> None:
+    alive = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in placed.layout.buffers]
+    assert is_placement(alive, placed.offsets, 10)
+
+
+def test_a_plan_that_cannot_be_placed_is_not_claimed(monkeypatch: pytest.MonkeyPatch):
+    # every way out costs a cycle or more: the bound stays, the plan is worse, and says so
+    provenance, placed = Plans(gadget((3, 4, 1, 2, 5)), monkeypatch).plan()
+    check_placed(placed)
+    assert placed.latency_cycles == provenance.objective_value > 110
+    assert provenance.objective_bound == 110
+    assert provenance.status == "feasible"
+
+
+def test_the_bound_is_met_through_a_smaller_relaxation(monkeypatch: pytest.MonkeyPatch):
+    # to spill map 3 costs bytes but no cycle: the first optimum keeps it, and cannot be placed
+    case = gadget((3, 4, 2, 0, 5))
+    solved = solve_dynamic(case, prices(case, "latency"))
+    assert (solved.latency_cycles, solved.dram_bytes) == (110, 0)
+    provenance, placed = Plans(case, monkeypatch).plan()
+    check_placed(placed)
+    assert placed.latency_cycles == provenance.objective_value == 110
+    assert provenance.objective_bound == 110
+    assert provenance.status == "optimal"
+
+
+def test_bytes_have_no_false_optimum_either(monkeypatch: pytest.MonkeyPatch):
+    provenance, placed = Plans(gadget((0, 0, 0, 0, 0)), monkeypatch).plan(objective="dram")
+    check_placed(placed)
+    assert provenance.objective_value == placed.dram_bytes == 2
+    assert provenance.objective_bound == 0
+    assert provenance.status == "feasible"
+
+
+def test_a_searched_plan_below_its_bound_is_a_bug(monkeypatch: pytest.MonkeyPatch):
+    case = gadget((1, 1, 1, 1, 1))
+    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective: 10**6)
+    with pytest.raises(spm_opt.SolverError, match="this is a bug"):
+        Plans(case, monkeypatch).plan()
+
+
+# --------------------------------------------------------------------------- prices
+
+
+@pytest.mark.parametrize("objective", ["latency", "dram"])
+def test_the_objective_outweighs_the_other_cost(objective: str):
+    for most in (10, 10**6, 10**12):
+        case = problem(
+            9, (fmap(1, (), (0,)), fmap(1, (0,), (), must_store=True)), {},
+            group(0, 1, most, dma=1, moved=1, streams=(0,), stores=(1,)),
+            group(0, 1, 1, dma=1, moved=most, streams=(0,), stores=(1,)),
+        )  # fmt: skip
+        solved = solve_dynamic(case, prices(case, objective))
+        pair = solved.latency_cycles, solved.dram_bytes
+        assert pair == ((1, most) if objective == "latency" else (most, 1))
+
+
+# --------------------------------------------------------------------------- random networks
+
+SEEDS = st.integers(0, 10**6)
+LIMITS = settings(
+    max_examples=30, deadline=None, derandomize=True, database=None,
+    phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+FEW = settings(LIMITS, max_examples=15)
+QUICK = {"time_limit": 30.0, "workers": 1}
+
+
+def random_case(seed: int):
+    rng = random.Random(seed)
+    return random_network(rng, 4), random_chip(rng)
+
+
+def solved(network, chip, **changes) -> spm_opt.Result:
+    """A solve; networks that do not fit are not examples."""
+    try:
+        return spm_opt.solve(network, chip, **(QUICK | changes))
+    except SpmTooSmallError:
+        assume(False)
+        raise
+
+
+def compared(network, chip, **changes) -> dict[str, Schedule]:
+    try:
+        results = spm_opt.compare(network, chip, **(QUICK | changes))
+    except SpmTooSmallError:
+        assume(False)
+        raise
+    return {result.strategy: result.schedule for result in results}
+
+
+@LIMITS
+@given(SEEDS, st.sampled_from(["latency", "dram"]), st.booleans())
+def test_every_strategy_keeps_its_promises(seed: int, objective: str, prefetch: bool):
+    schedules = compared(*random_case(seed), objective=objective, prefetch=prefetch)
+    assert set(schedules) == set(STRATEGIES)
+    for strategy, schedule in schedules.items():
+        made, claims = schedule.provenance, schedule.claims
+        assert verify(schedule) == ()
+        value = claims.latency_cycles if objective == "latency" else claims.dram_bytes
+        assert made.objective_value == value >= made.objective_bound
+        assert (made.status == "optimal") is (value == made.objective_bound)
+        assert claims.roofline_cycles <= claims.latency_cycles
+        assert made.latency_lower_bound_cycles <= claims.latency_cycles
+        assert schedules["joint"].provenance.objective_value <= value
+        assert schedule_from_json(schedule_to_json(schedule)) == schedule
+        check_restriction(strategy, schedule)
+
+
+def check_restriction(strategy: str, schedule: Schedule) -> None:
+    """A strategy uses nothing that it forbids."""
+    if strategy in ("pin", "layerwise", "greedy"):
+        assert all(len(step.layers) == 1 for step in schedule.steps)
+    if strategy in ("fuse", "layerwise"):
+        assert all(buffer.kind != "map" for buffer in schedule.buffers)
+    if strategy == "greedy":
+        stored = {t.tensor for t in schedule.transfers if t.role == "map"}
+        assert not stored & {b.tensor for b in schedule.buffers if b.kind == "map"}
+
+
+@FEW
+@given(SEEDS, st.sampled_from(["latency", "dram"]))
+def test_a_solve_is_the_comparison_s(seed: int, objective: str):
+    network, chip = random_case(seed)
+    result = solved(network, chip, objective=objective)
+    joint = compared(network, chip, objective=objective)["joint"]
+    assert result.status == joint.provenance.status == "optimal"
+    assert result.schedule.provenance.objective_value == joint.provenance.objective_value
+
+
+@FEW
+@given(SEEDS, st.sampled_from(STRATEGIES))
+def test_prefetching_never_hurts(seed: int, strategy: str):
+    network, chip = random_case(seed)
+    on = solved(network, chip, strategy=strategy)
+    off = solved(network, chip, strategy=strategy, prefetch=False)
+    assert on.latency_cycles <= off.latency_cycles
+    assert all(t.step == t.need_step for t in off.schedule.transfers)
+
+
+@FEW
+@given(SEEDS, st.sampled_from(["joint", "fuse", "pin", "layerwise"]), st.sampled_from([2, 3]))
+def test_more_space_never_hurts(seed: int, strategy: str, times: int):
+    # where nothing is proposed for the little space only, and both optima are proven
+    network, chip = random_case(seed)
+    roomy = replace(chip, spm=replace(chip.spm, capacity_bytes=times * chip.spm.capacity_bytes))
+    assume(proposals(network, chip) <= proposals(network, roomy))
+    little = solved(network, chip, strategy=strategy, orders=1)
+    much = solved(network, roomy, strategy=strategy, orders=1)
+    assume(little.status == much.status == "optimal")
+    assert much.latency_cycles <= little.latency_cycles
+
+
+def proposals(network: Network, chip: Hardware) -> set[tuple[object, ...]]:
+    """Everything that a plan may be made of. Parts and tiles depend on the space there is."""
+    try:
+        candidates, recipes = make_candidates(
+            make_site(network, chip, source_order(network)), prune=False
+        )
+    except SpmTooSmallError:
+        assume(False)
+        raise
+    return {(replace(c, recipe=0), recipes[c.recipe]) for c in candidates}
+
+
+@FEW
+@given(SEEDS)
+def test_a_faster_memory_never_hurts(seed: int):
+    network, chip = random_case(seed)
+    fast = replace(chip, dram=replace(chip.dram, bytes_per_cycle=Fraction(16)))
+    assert solved(network, fast).latency_cycles <= solved(network, chip).latency_cycles
+
+
+@FEW
+@given(SEEDS)
+def test_runs_repeat(seed: int):
+    network, chip = random_case(seed)
+    first, second = (solved(network, chip, deterministic_limit=5.0).schedule for _ in range(2))
+    timeless = replace(first.provenance, solve_seconds=0.0)
+    assert replace(first, provenance=timeless) == replace(second, provenance=timeless)

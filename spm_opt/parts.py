@@ -30,6 +30,8 @@ from spm_opt.units import ceil_div
 
 #: weights that would need more slices are streamed in channel tiles, where all inputs fit
 MAX_SLICES: Final = 16
+#: how much wider than even slices a multiple of the array's width may be
+_STRETCH: Final = 1.5
 #: no slice needs to be smaller than this, however large the scratchpad
 SLICE_BYTES: Final = 256 * 1024
 
@@ -53,18 +55,51 @@ class Part:
     weight_bytes: int
 
 
-def cut(network: Network, order: tuple[int, ...], spm: Scratchpad) -> tuple[Part, ...]:
+def cut(
+    network: Network,
+    order: tuple[int, ...],
+    spm: Scratchpad,
+    widths: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+) -> tuple[Part, ...]:
     """The layers in `order`, those that need it cut into output-channel slices.
 
     Weights above a quarter of the scratchpad (at most `SLICE_BYTES`) are cut into slices of about
     that size. Weights that would need more than `MAX_SLICES` are left whole, to be streamed in
     channel tiles, where a tile fits half the scratchpad beside all that it reads. A layer that
     fits in no tiling so far is cut as finely as it takes.
+
+    Parameters
+    ----------
+    widths : mapping of int to tuple of int
+        Output channels that the array computes at once, in its several ways, for the layers that
+        are bound by it. Their slices are multiples of the widest that is not much wider than they
+        are, where they fit so: the last pass over a ragged slice would leave columns idle.
     """
     parts: list[Part] = []
     for index in order:
-        parts.extend(_slices(network.layers[index], index, slice_count(network, spm, index)))
+        count = slice_count(network, spm, index)
+        edges = _even_edges(network, spm, index, count, widths.get(index, ()))
+        parts.extend(_slices(network.layers[index], index, edges))
     return tuple(parts)
+
+
+def _even_edges(
+    network: Network, spm: Scratchpad, index: int, count: int, widths: tuple[int, ...]
+) -> list[int]:
+    """Edges of slices, on multiples of an array width where one suits."""
+    layer = network.layers[index]
+    edges = slice_edges(layer, count)
+    if count == 1 or layer.op.channel_step() > 1:
+        return edges
+    mean = edges[-1] / count
+    for width in sorted(set(widths), reverse=True):
+        if width <= mean * _STRETCH:
+            inner = {round(edge / width) * width for edge in edges[1:-1]}
+            even = [0, *sorted(inner - {0, *range(edges[-1], edges[-1] + width)}), edges[-1]]
+            widest = max(pairwise(even), key=lambda slice_: slice_[1] - slice_[0])
+            if row_tile_bytes(network, spm, index, widest) <= spm.capacity_bytes:
+                return even
+    return edges
 
 
 def slice_count(network: Network, spm: Scratchpad, index: int) -> int:
@@ -111,10 +146,10 @@ def _tile_bytes(network: Network, spm: Scratchpad, index: int) -> int:
     )
 
 
-def _slices(layer: Layer, index: int, count: int) -> list[Part]:
-    if count == 1:
+def _slices(layer: Layer, index: int, edges: list[int]) -> list[Part]:
+    if len(edges) <= 2:
         return [Part(index, None, layer.weight_bytes)]
-    slices = pairwise(slice_edges(layer, count))
+    slices = pairwise(edges)
     return [Part(index, slice_, channel_weight_bytes(layer, slice_)) for slice_ in slices]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from spm_opt.cost.compute import least_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.graph.network import Layer, Network
 from spm_opt.hardware import Hardware
@@ -67,7 +68,7 @@ class Site:
 
 def make_site(network: Network, hardware: Hardware, order: tuple[int, ...]) -> Site:
     """Lay `network` out in `order` on `hardware`."""
-    parts = cut(network, order, hardware.spm)
+    parts = cut(network, order, hardware.spm, _array_widths(network, hardware))
     spans: list[tuple[int, int]] = []
     begin = 0
     for index in order:
@@ -84,6 +85,19 @@ def make_site(network: Network, hardware: Hardware, order: tuple[int, ...]) -> S
         network, hardware, order, parts, tuple(spans), position, names,
         {name: i for i, name in enumerate(names)}, last,
     )  # fmt: skip
+
+
+def _array_widths(network: Network, hardware: Hardware) -> dict[int, tuple[int, ...]]:
+    """Output channels computed at once, for layers that compute longer than they load weights."""
+    unrollings = hardware.compute.unrollings
+    widths = tuple(u.factors["k"] for u in unrollings if u.factors.get("k", 1) > 1)
+    found: dict[int, tuple[int, ...]] = {}
+    for index, layer in enumerate(network.layers):
+        loading = transfer_cycles(hardware.dram, moved_bytes(hardware.dram, layer.weight_bytes))
+        dtype = network.tensors[layer.output].dtype
+        if layer.loops is not None and least_cycles(layer, dtype, hardware) > loading:
+            found[index] = widths
+    return found
 
 
 def feature_maps(site: Site) -> tuple[FeatureMap, ...]:

@@ -341,3 +341,27 @@ def test_a_chain_has_one_order() -> None:
     network = one_conv(4, 4, 8)
     assert has_unique_order(network)
     assert list(distinct_orders(network, 3)) == ["source"]
+
+
+def test_slices_of_a_layer_bound_by_the_array_lie_on_its_width():
+    builder = NetworkBuilder("wide")
+    builder.output(builder.conv(builder.input("x", (1, 64, 28, 28)), 200, 3, padding=1))
+    network = builder.build()
+    even = cut(network, source_order(network), pad(128 * KIB), {0: (32,)})
+    assert len(even) > 1
+    assert all(part.channels is not None and part.channels[0] % 32 == 0 for part in even)
+    plain = cut(network, source_order(network), pad(128 * KIB))
+    assert any(part.channels is not None and part.channels[0] % 32 for part in plain)
+    for parts in (even, plain):
+        edges = [part.channels for part in parts if part.channels is not None]
+        assert edges[0][0] == 0
+        assert edges[-1][1] == 200
+        assert all(a[1] == b[0] for a, b in pairwise(edges))
+
+
+def test_slices_keep_their_size_where_the_array_is_far_wider():
+    builder = NetworkBuilder("narrow")
+    builder.output(builder.conv(builder.input("x", (1, 64, 28, 28)), 200, 3, padding=1))
+    network = builder.build()
+    order = source_order(network)
+    assert cut(network, order, pad(128 * KIB), {0: (512,)}) == cut(network, order, pad(128 * KIB))

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from spm_opt.allocation.instance import Instance
-from spm_opt.allocation.portfolio import Placement, Switches, search
+from spm_opt.allocation.portfolio import LOOSE, TIGHT, Memory, Placement, Switches, search
 
 #: deterministic seconds of the first question; doubled where all capacities have failed
-_FIRST_SLICE: Final = 0.25
+_FIRST_SLICE: Final = 1.0
 #: deterministic seconds a buffer of setting up one question, greedy placements included
 _PER_BUFFER: Final = 5e-5
+#: capacities above the bound that are asked before the work is doubled
+_QUESTIONS: Final = 2
+#: the bound itself is asked in every third round only: where it does not fit, no run is longer
+_BOUND_EVERY: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +60,37 @@ def minimise(
     """
     best, effort, slice_ = start, 0.0, _FIRST_SLICE
     number = len(start.offsets or ())
-    hopeless: int | None = None  # highest capacity that failed in this pass
+    asked: list[int] = []  # capacities that failed in this pass, in rising order
+    rounds = 0
+    memory: Memory = {}
     while bound < peak and effort < limit:
-        capacity = bound if hopeless is None else _between(hopeless, peak, step)
+        if not asked and rounds % _BOUND_EVERY:
+            asked = [bound - step]
+        capacity = _next(bound, peak, step, asked) if asked else bound
         if capacity is None:
-            slice_, hopeless = 2 * slice_, None
+            slice_, asked, rounds = 2 * slice_, [], rounds + 1
             continue
-        found = search(at(capacity), min(slice_, limit - effort), seed, switches)
+        runs = TIGHT if capacity == bound else LOOSE
+        seed += 1000  # other draws than for the question before
+        work = min(slice_, limit - effort)
+        found = search(at(capacity), work, seed, switches, runs, memory)
         effort += found.effort + _PER_BUFFER * number
         if found.offsets is not None:
             best, peak = found, measure(found.offsets)
         elif found.infeasible:
-            bound, hopeless = capacity + step, capacity
+            bound = capacity + step
         elif found.effort:
-            hopeless = capacity
+            asked.append(capacity)
         else:  # too large for the exact searches: more of the same finds nothing new
             break
     return Lowest(best, min(bound, peak), effort)
 
 
-def _between(low: int, high: int, step: int) -> int | None:
-    """A capacity between one that failed and one that fits, or None where none is left."""
-    steps = (high - low) // step
+def _next(bound: int, peak: int, step: int, asked: list[int]) -> int | None:
+    """A third of the way from the bound up, then half of what is left; None after these."""
+    if len(asked) > _QUESTIONS:
+        return None
+    steps = (peak - asked[-1]) // step
     if steps < 2:
         return None
-    return low + max(1, steps // 3) * step
+    return asked[-1] + max(1, steps // (4 - len(asked))) * step

@@ -22,11 +22,36 @@ from spm_opt.allocation.tree import Tree
 WORK_PER_SECOND: Final = 4_000_000
 #: work of a decision beside the rectangles that it makes look at
 NODE_WORK: Final = 80
-#: the runs of one round: rule that chooses the section / rank that chooses the rectangle
-_RUNS: Final = (
-    "nk/length", "nk/area", "nk/size", "slack/length", "slack/area",
-    "wdeg/area", "wdeg/size", "low/length", "low/start", "slack/start",
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of the tree search in one round, and by what their length grows with each round.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Rule that chooses the section / rank that chooses the rectangle.
+    growth : float
+    """
+
+    names: tuple[str, ...]
+    growth: float
+
+
+#: for a capacity that leaves no room: ten ways, then each for twice as long
+TIGHT: Final = Runs(
+    (
+        "nk/length", "nk/area", "nk/size", "slack/length", "slack/area",
+        "wdeg/area", "wdeg/size", "low/length", "low/start", "slack/start",
+    ),
+    2.0,
 )  # fmt: skip
+#: for a capacity that leaves some: filling from the bottom, many short tries
+LOOSE: Final = Runs(("low/length", "low/start"), 1.1)
+#: what sections and rectangles failed on, by part, for the next search of the same rectangles
+Memory = dict[int, tuple[list[float], list[float]]]
+
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
 _TREE_ROUNDS: Final = 2
 #: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
@@ -82,7 +107,14 @@ class Placement:
     method: str = ""
 
 
-def search(instance: Instance, limit: float, seed: int = 0, switches: Switches = ALL) -> Placement:
+def search(
+    instance: Instance,
+    limit: float,
+    seed: int = 0,
+    switches: Switches = ALL,
+    runs: Runs = TIGHT,
+    memory: Memory | None = None,
+) -> Placement:
     """Place an instance within its capacity, or prove that it cannot be, or give up.
 
     Parameters
@@ -92,20 +124,25 @@ def search(instance: Instance, limit: float, seed: int = 0, switches: Switches =
         Deterministic seconds for the exact searches; 0 for the greedy ones only.
     seed : int
     switches : Switches
+    runs : Runs
+    memory : dict, optional
+        Learned in earlier searches of the same rectangles within other capacities; updated.
     """
     if not instance.plain:
         return _search_linked(instance, limit, seed, switches)
     if peak_load(instance.rectangles) > instance.capacity:
         return Placement(None, True, method="load")
     if not switches.split:
-        return _search_part(instance, limit, seed, switches)
+        return _search_part(instance, limit, seed, switches, runs, memory)
     parts = split_in_time(instance.rectangles)
     if len(parts) == 1:
-        return _search_part(instance, limit, seed, switches)
+        return _search_part(instance, limit, seed, switches, runs, memory)
     offsets = [0] * len(instance.rectangles)
     effort, method = 0.0, "greedy"
     for part in parts:
-        found = _search_part(instance.part(part), limit - effort, seed, switches)
+        found = _search_part(
+            instance.part(part), limit - effort, seed, switches, runs, memory, part[0]
+        )
         effort += found.effort
         if found.offsets is None:
             return replace(found, effort=effort)
@@ -125,7 +162,15 @@ def greedy(instance: Instance, enough: int | None = None) -> tuple[int, ...] | N
     return greedy_linked(instance)
 
 
-def _search_part(instance: Instance, limit: float, seed: int, switches: Switches) -> Placement:
+def _search_part(
+    instance: Instance,
+    limit: float,
+    seed: int,
+    switches: Switches,
+    runs: Runs,
+    memory: Memory | None,
+    key: int = 0,
+) -> Placement:
     if switches.greedy:
         offsets = greedy(instance, instance.capacity)
         if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
@@ -133,12 +178,16 @@ def _search_part(instance: Instance, limit: float, seed: int, switches: Switches
     if limit <= 0 or len(instance.rectangles) > _MANY:
         return Placement(None, False)
     tree = Tree(instance.rectangles, instance.capacity, instance.domains)
+    if memory is not None:
+        tree.weight, tree.trouble = memory.get(key, (tree.weight, tree.trouble))
     effort = 0.0
-    for number, run in enumerate(_schedule(len(instance.rectangles), switches)):
+    for number, run in enumerate(_schedule(len(instance.rectangles), switches, runs)):
         if effort >= limit:
             break
         if run.rule:
             found = _tree_run(tree, run, limit - effort, seed + number)
+            if memory is not None:
+                memory[key] = tree.weight, tree.trouble
         else:
             found = _cpsat_run(instance, run, limit - effort, seed)
         effort += found.effort
@@ -178,19 +227,19 @@ def _cpsat_run(instance: Instance, run: _Run, limit: float, seed: int) -> Placem
     return Placement(packing.offsets, packing.infeasible, effort, "cp-sat")
 
 
-def _schedule(number: int, switches: Switches) -> Iterator[_Run]:
+def _schedule(number: int, switches: Switches, runs: Runs) -> Iterator[_Run]:
     """Runs without end, ever longer."""
     if not switches.tree and not switches.cpsat:
         return
     for step in count():
-        for n, names in enumerate(_RUNS):
+        for n, names in enumerate(runs.names):
             rule, _, rank = names.partition("/")
             if switches.tree:
                 deep = switches.deep and (n + step) % 2 == 1
-                yield _Run(rule, rank, deep, max(200, 2 * number) << step)
+                yield _Run(rule, rank, deep, max(200, 2 * number) * runs.growth**step)
             if switches.cpsat and ((step >= _TREE_ROUNDS and n % 5 == 4) or not switches.tree):
                 first = _TREE_ROUNDS if switches.tree else 0
-                order = ((step - first) * len(_RUNS) + n) // (5 if switches.tree else 1)
+                order = ((step - first) * len(runs.names) + n) // (5 if switches.tree else 1)
                 yield _Run("", str(order), False, _SLICE * (1 << (step - first)))
 
 

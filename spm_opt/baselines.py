@@ -7,6 +7,7 @@ problem, which holds every choice of every baseline, can never be worse than any
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
 
@@ -60,8 +61,8 @@ def _keeps_nothing(candidate: Candidate) -> bool:
 def greedy_pins(problem: Problem) -> frozenset[int]:
     """Maps that a greedy compiler keeps: best score first, each if everything still fits.
 
-    The score is the transfers saved (one store, and a load a reader) per byte and step of
-    residency, as in reuse/size/lifetime heuristics.
+    The score is the bytes of transfers saved (one store, and a load a reader) per byte and step
+    of residency, as in reuse/size/lifetime heuristics.
     """
     covers = covering(problem)
     kept: frozenset[int] = frozenset()
@@ -81,10 +82,9 @@ def _pinnable(problem: Problem) -> list[int]:
     ]
 
 
-def _score(problem: Problem, t: int) -> float:
+def _score(problem: Problem, t: int) -> Fraction:
     feature_map = problem.maps[t]
-    saved = feature_map.size_bytes * (1 + len(feature_map.readers))
-    return saved / (feature_map.size_bytes * (feature_map.last_use - feature_map.birth))
+    return Fraction(1 + len(feature_map.readers), feature_map.last_use - feature_map.birth)
 
 
 def _fits(problem: Problem, members: list[int], part: int, kept: frozenset[int]) -> bool:

@@ -133,7 +133,7 @@ def hard(seeds: int, quick: bool) -> Iterator[Row]:
             ("without CP-SAT", Switches(cpsat=False)),
             ("without tree search", Switches(tree=False)),
         ):  # fmt: skip
-            result, seconds = over_seeds(seeds, fit(buffers, capacity, 20, switches))
+            result, seconds = over_seeds(seeds, fit(buffers, capacity, 4, switches))
             yield Row("public", name, number, label, result, seconds)
         yield Row(
             "public", name, number, "first fit", *timed(lambda b=buffers: greedy(b, first_fit))
@@ -143,7 +143,7 @@ def hard(seeds: int, quick: bool) -> Iterator[Row]:
                   *over_seeds(seeds, lambda seed, b=buffers: hill_climb(b, seed)))  # fmt: skip
         if not quick:
             yield Row("public", name, number, "plain CP-SAT",
-                      *timed(lambda b=buffers, c=capacity: plain_cpsat(b, c, 20)))  # fmt: skip
+                      *timed(lambda b=buffers, c=capacity: plain_cpsat(b, c, 10)))  # fmt: skip
         for label, dropped, back in (("reversed", 0.0, True), ("thinned", 0.03, False),
                                      ("thinned, reversed", 0.03, True)):  # fmt: skip
             for draw in range(1, 2 if quick or not dropped else 4):

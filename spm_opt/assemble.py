@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from spm_opt.cost.compute import least_cycles
 from spm_opt.decision import Decision
-from spm_opt.graph.network import Network
+from spm_opt.graph.network import Network, needed_rows
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
 from spm_opt.schedule import Claims, Compute, Provenance, Schedule
@@ -47,7 +47,6 @@ def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
     )
     timeline = placed.timeline
     weights = sum(t.moved_bytes for t in timeline.transfers if t.role == "weights")
-    macs = sum(_macs(site.network, compute) for compute in timeline.computes)
     claims = Claims(
         latency_cycles=placed.latency_cycles,
         compute_cycles=sum(c.end_cycle - c.start_cycle for c in timeline.computes),
@@ -55,7 +54,7 @@ def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
         dram_weight_bytes=weights,
         dram_feature_map_bytes=placed.dram_bytes - weights,
         macs=site.network.macs,
-        recomputed_macs=macs - site.network.macs,
+        recomputed_macs=_recomputed_macs(site.network, timeline.computes),
         spm_peak_bytes=max((b.offset_bytes + b.size_bytes for b in buffers), default=0),
         roofline_cycles=roofline_cycles(site.network, site.hardware),
     )
@@ -66,16 +65,30 @@ def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
 
 
 def roofline_cycles(network: Network, hardware: Hardware) -> int:
-    """The larger of all compute alone and all compulsory traffic alone (design, section 9)."""
+    """The larger of all compute alone and all compulsory traffic alone (design, section 9).
+
+    Of rows that somebody needs; other rows need neither be computed nor read.
+    """
+    rows = needed_rows(network)
     compute = sum(
         least_cycles(layer, network.tensors[layer.output].dtype, hardware)
+        * rows[layer.output]
+        // layer.rows
         for layer in network.layers
     )
     compulsory = network.weight_bytes + sum(
-        network.tensors[name].size_bytes for name in (*network.inputs, *network.outputs)
+        rows[name] * network.tensors[name].row_bytes for name in (*network.inputs, *network.outputs)
     )
     rate = hardware.dram.bytes_per_cycle
     return max(compute, ceil_div(compulsory * rate.denominator, rate.numerator))
+
+
+def _recomputed_macs(network: Network, computes: tuple[Compute, ...]) -> int:
+    """MACs done beyond once each."""
+    done: dict[str, int] = {}
+    for compute in computes:
+        done[compute.layer] = done.get(compute.layer, 0) + _macs(network, compute)
+    return sum(max(0, done.get(layer.name, 0) - layer.macs) for layer in network.layers)
 
 
 def _macs(network: Network, compute: Compute) -> int:

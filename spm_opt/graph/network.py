@@ -409,6 +409,26 @@ def topological(network: Network) -> tuple[int, ...]:
     return tuple(nx.lexicographical_topological_sort(network.graph))
 
 
+def needed_rows(network: Network) -> dict[str, int]:
+    """Rows of every tensor that some reader, or the world outside, needs.
+
+    A reader with a stride larger than its window leaves rows out: nobody has to compute or move
+    them.
+    """
+    wanted = {name: [False] * tensor.rows for name, tensor in network.tensors.items()}
+    for name in network.outputs:
+        wanted[name] = [True] * network.tensors[name].rows
+    for index in reversed(topological(network)):
+        layer = network.layers[index]
+        rows = [row for row, needed in enumerate(wanted[layer.output]) if needed]
+        for i, operand in enumerate(layer.inputs):
+            marks, row_map = wanted[operand.tensor], layer.input_rows(i)
+            for row in rows[:1] if row_map.axis is None else rows:
+                begin, end = row_map.needed(row, row + 1, len(marks))
+                marks[begin:end] = [True] * (end - begin)
+    return {name: sum(marks) for name, marks in wanted.items()}
+
+
 def by_name(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
     """Tensors as a mapping."""
     return {tensor.name: tensor for tensor in tensors}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spm_opt.problem import Candidate
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -52,3 +54,31 @@ class Outcome:
     def proven(self) -> bool:
         """Whether nothing better exists."""
         return self.bound >= self.value
+
+
+def residencies(
+    used: list[Candidate], reloads: list[tuple[int, ...]]
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int], ...]]:
+    """`Decision.resident` and `Decision.reloads` of a plan.
+
+    Parameters
+    ----------
+    used : list of Candidate
+        Groups in execution order.
+    reloads : list of tuple of int
+        Maps that each of them loads whole. A map stays from its birth, or from there, to the last
+        step that uses it before it is loaded again.
+    """
+    resident: list[tuple[int, int, int]] = []
+    loaded: list[tuple[int, int]] = []
+    since: dict[int, list[int]] = {}
+    for candidate, fresh in zip(used, reloads, strict=True):
+        for t in fresh:
+            if t in since:
+                resident.append((t, since[t][0], since[t][1] + 1))
+            since[t] = [candidate.first, candidate.first]
+            loaded.append((t, candidate.first))
+        for t in (*candidate.reads, *candidate.keeps):
+            since.setdefault(t, [candidate.first, candidate.first])[1] = candidate.first
+    resident += [(t, first, last + 1) for t, (first, last) in since.items()]
+    return tuple(sorted(resident)), tuple(sorted(loaded))

@@ -30,7 +30,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.decision import Decision
+from spm_opt.decision import Decision, residencies
 from spm_opt.problem import Candidate, Problem
 
 Ints = NDArray[np.int64]
@@ -426,25 +426,6 @@ def _decision(table: _Table, path: list[_Step]) -> Decision:
         tuple(step.candidate for step in path), resident, reloads,
         tuple(_weight_starts(table, used, path)),
     )  # fmt: skip
-
-
-def residencies(
-    used: list[Candidate], reloads: list[tuple[int, ...]]
-) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int], ...]]:
-    """Stretches of steps for which maps stay in SPM, from the steps' own uses and reloads."""
-    resident: list[tuple[int, int, int]] = []
-    loaded: list[tuple[int, int]] = []
-    since: dict[int, list[int]] = {}
-    for candidate, fresh in zip(used, reloads, strict=True):
-        for t in fresh:
-            if t in since:
-                resident.append((t, since[t][0], since[t][1] + 1))
-            since[t] = [candidate.first, candidate.first]
-            loaded.append((t, candidate.first))
-        for t in (*candidate.reads, *candidate.keeps):
-            since.setdefault(t, [candidate.first, candidate.first])[1] = candidate.first
-    resident += [(t, first, last + 1) for t, (first, last) in since.items()]
-    return tuple(sorted(resident)), tuple(sorted(loaded))
 
 
 def _weight_starts(table: _Table, used: list[Candidate], path: list[_Step]) -> list[int]:

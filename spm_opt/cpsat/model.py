@@ -12,8 +12,8 @@ from spm_opt.cpsat.constraints import RULES, Rule
 from spm_opt.cpsat.objective import OBJECTIVES
 from spm_opt.cpsat.strengthen import CUTS
 from spm_opt.cpsat.variables import Variables, make_variables
-from spm_opt.decision import Decision
-from spm_opt.problem import Problem
+from spm_opt.decision import Decision, residencies
+from spm_opt.problem import Candidate, Problem
 
 #: values of variables by their problem-independent names (see `Variables.named`)
 Values: TypeAlias = Mapping[tuple[Any, ...], int]
@@ -56,57 +56,18 @@ def decision_of(problem: Problem, values: Values) -> Decision:
     """
     chosen = [k for k, c in enumerate(problem.candidates) if values.get(("use", c.recipe), 0)]
     chosen.sort(key=lambda k: problem.candidates[k].first)
-    leader: dict[int, int] = {}
-    for k in chosen:
-        candidate = problem.candidates[k]
-        leader |= dict.fromkeys(range(candidate.first, candidate.end), candidate.first)
-    resident, reloads = _residencies(problem, values, chosen)
-    starts = _weight_starts(problem, values, chosen, leader)
-    return Decision(tuple(chosen), tuple(resident), tuple(reloads), tuple(starts))
+    used = [problem.candidates[k] for k in chosen]
+    reloads = [tuple(t for t in c.reads if values.get(("reload", t, c.first), 0)) for c in used]
+    resident, loaded = residencies(used, reloads)
+    return Decision(tuple(chosen), resident, loaded, _weight_starts(problem, values, used))
 
 
-def _residencies(
-    problem: Problem, values: Values, chosen: list[int]
-) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
-    uses: dict[int, list[int]] = {}
-    births: dict[int, int] = {}
-    for k in chosen:
-        candidate = problem.candidates[k]
-        for t in (*candidate.reads, *candidate.keeps):
-            uses.setdefault(t, []).append(candidate.first)
-            if t in candidate.keeps:
-                births.setdefault(t, candidate.first)
-    resident: list[tuple[int, int, int]] = []
-    reloads: list[tuple[int, int]] = []
-    for t, steps in sorted(uses.items()):
-        begin = births.get(t, -1)
-        last = begin
-        for v in steps:
-            if begin < 0 or not _stays(values, t, last, v):
-                if begin >= 0:
-                    resident.append((t, begin, last + 1))
-                reloads.append((t, v))
-                begin = v
-            last = v
-        resident.append((t, begin, last + 1))
-    return resident, reloads
-
-
-def _stays(values: Values, t: int, last: int, v: int) -> bool:
-    """Whether map t stays in SPM from its use at `last` to its use at `v` without a reload."""
-    return not any(values.get(("reload", t, u), 0) for u in range(last + 1, v + 1))
-
-
-def _weight_starts(
-    problem: Problem, values: Values, chosen: list[int], leader: dict[int, int]
-) -> list[int]:
+def _weight_starts(problem: Problem, values: Values, used: list[Candidate]) -> tuple[int, ...]:
     """Steps in which loads of constants start."""
-    streamed = {
-        problem.candidates[k].first for k in chosen if problem.candidates[k].streams_weights
-    }
     starts = [-1] * problem.parts
-    for c, own in leader.items():
-        if problem.weights[c].size_bytes and c not in streamed:
-            moved = (v for v in range(own) if values.get(("ready", c, v + 1), 0))
-            starts[c] = next(moved, own)
-    return starts
+    for leader in used:
+        for c in range(leader.first, leader.end):
+            if problem.weights[c].size_bytes and not leader.streams_weights:
+                moved = (v for v in range(leader.first) if values.get(("ready", c, v + 1), 0))
+                starts[c] = next(moved, leader.first)
+    return tuple(starts)

@@ -84,9 +84,8 @@ def make_variables(model: cp_model.CpModel, problem: Problem) -> Variables:
     use = [model.new_bool_var(f"use[{k}]") for k in range(len(problem.candidates))]
     leads, covers = led(problem), covering(problem)
     weighted = [c for c, weight in enumerate(problem.weights) if weight.size_bytes]
-    windows = {c: _window(problem, c, covers) for c in weighted} if problem.prefetch else {}
-    spans = {c: range(windows[c], c + 1) if c in windows else range(c, c + 1) for c in weighted}
-    early = {c: range(window, c) for c, window in windows.items()}
+    earliest = {c: _earliest(problem, c, covers) if problem.prefetch else c for c in weighted}
+    early = [(c, v) for c in weighted for v in range(earliest[c], c)]
     return Variables(
         use=use,
         lead=[_sum(use, leads[v]) for v in range(problem.parts)],
@@ -102,19 +101,14 @@ def make_variables(model: cp_model.CpModel, problem: Problem) -> Variables:
         held={
             (c, v): model.new_bool_var(f"held[{c},{v}]")
             for c in weighted
-            for v in _held_range(problem, c, spans[c], covers)
+            for v in range(min(earliest[c], _first_holder(problem, c, covers)), c + 1)
         },
         covered=_covered(problem, use, covers, weighted),
         ready={
             (c, v + 1): model.new_int_var(0, problem.weights[c].cycles, f"ready[{c},{v + 1}]")
-            for c, span in early.items()
-            for v in span
+            for c, v in early
         },
-        loaded={
-            (c, v + 1): model.new_bool_var(f"loaded[{c},{v + 1}]")
-            for c, span in early.items()
-            for v in span
-        },
+        loaded={(c, v + 1): model.new_bool_var(f"loaded[{c},{v + 1}]") for c, v in early},
         stall=[
             model.new_int_var(0, _horizon(problem), f"stall[{v}]") for v in range(problem.parts)
         ],
@@ -129,30 +123,26 @@ def _horizon(problem: Problem) -> int:
     return sum(weight.cycles for weight in problem.weights) + 1
 
 
-def _window(problem: Problem, c: int, covers: list[list[int]]) -> int:
-    """Earliest part at whose step c may be claimed.
+def _earliest(problem: Problem, c: int, covers: list[list[int]]) -> int:
+    """Earliest part at whose step the load of c may begin.
 
     Loads keep the order of use, so all constants in between are in SPM together with c; those of
-    the claiming step itself may be streamed.
+    the step where it begins may be streamed.
     """
-    room = problem.capacity_bytes - problem.weights[c].size_bytes
-    v = c
-    while v > 0:
-        streamable = any(problem.candidates[k].streams_weights for k in covers[v - 1])
-        if room < (0 if streamable else problem.weights[v - 1].size_bytes):
+    room, earliest = problem.capacity_bytes - problem.weights[c].size_bytes, c
+    for v in reversed(range(c)):
+        needed = problem.weights[v].size_bytes
+        streamable = any(problem.candidates[k].streams_weights for k in covers[v])
+        if room < (0 if streamable else needed):
             break
-        room -= problem.weights[v - 1].size_bytes
-        v -= 1
-        if room < 0:
-            break
-    return v
+        room, earliest = room - needed, v
+    return earliest
 
 
-def _held_range(problem: Problem, c: int, span: range, covers: list[list[int]]) -> range:
-    """Steps at which c may be in SPM: from its window, or the first group that holds it."""
+def _first_holder(problem: Problem, c: int, covers: list[list[int]]) -> int:
+    """First part that leads a group which needs c whole."""
     holding = (problem.candidates[k] for k in covers[c])
-    first = min((k.first for k in holding if not k.streams_weights), default=c)
-    return range(min(first, span.start), c + 1)
+    return min((k.first for k in holding if not k.streams_weights), default=c)
 
 
 def _covered(

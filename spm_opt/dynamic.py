@@ -49,7 +49,7 @@ COST, PROGRESS, PARENT, CANDIDATE, MOVE, FINISH = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Weights of the two costs in the sum that is minimised."""
+    """Weights of the two costs in the sum that is minimised; one of them may be 0."""
 
     per_cycle: int
     per_byte: int
@@ -397,8 +397,22 @@ def _result(table: _Table, ends: dict[Residency, list[Labels]], complete: bool) 
     path = _path(table, last)
     decision = _decision(table, path)
     dram = sum(_step_bytes(table.problem, step) for step in path)
-    latency = (int(last[COST, 0]) - table.prices.per_byte * dram) // table.prices.per_cycle
+    before = [0, *(step.progress for step in path)]
+    latency = sum(_step_cycles(table, step, b) for step, b in zip(path, before, strict=False))
     return Solved(decision, latency, dram, complete)
+
+
+def _step_cycles(table: _Table, step: _Step, before: int) -> int:
+    """What `_advance` counts for one step that finds `before` cycles of constants loaded."""
+    c, ready = table.problem.candidates[step.candidate], table.ready
+    own = int(ready[c.end])
+    if c.streams_weights and own > ready[c.first]:
+        before = own
+    at_start = max(before, own)
+    if step.finishes:
+        at_start = int(ready[np.searchsorted(ready, at_start)])
+    front = sum(table.problem.maps[t].reload_cycles for t in step.reloads)
+    return at_start - before + front + c.duration_cycles
 
 
 def _step_bytes(problem: Problem, step: _Step) -> int:

@@ -105,9 +105,9 @@ def prices(problem: Problem, objective: str) -> Prices:
         problem, lambda c: c.duration_cycles, [m.reload_cycles for m in problem.maps]
     )
     most_bytes = _dearest(problem, lambda c: c.dram_bytes, [m.reload_bytes for m in problem.maps])
+    fits = (most_bytes + 1) * (most_cycles + 1) < 2**62
     if objective == "dram":
-        return Prices(1, min(most_cycles + 1, 2**62 // (most_bytes + 1)))
-    fits = (most_bytes + 1) * most_cycles < 2**62
+        return Prices(1, most_cycles + 1) if fits else Prices(0, 1)
     return Prices(most_bytes + 1, 1) if fits else Prices(1, 0)
 
 

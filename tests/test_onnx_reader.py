@@ -315,7 +315,7 @@ def test_absent_weights_suffice(tmp_path: Path) -> None:
     m.node("MatMul", y, m.node("Transpose", m.absent("fc", 1000, 64), perm=[1, 0]))
     network = m.read(tmp_path)
     assert [w.name for layer in network.layers for w in layer.weights] == ["w", "b", "fc"]
-    assert network.layers[-1].weights[0].shape == (64, 1000)
+    assert network.layers[-1].weights[0].shape == (1000, 64)
     assert network.macs == 36 * 64 * 27 + 64000
 
 

@@ -26,6 +26,7 @@ class _Plain:
     outputs: tuple[str, ...]
     warnings: tuple[str, ...]
     aliases: dict[str, str]
+    rounded: tuple[str, ...]
 
 
 def network_to_dict(network: Network) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def network_to_dict(network: Network) -> dict[str, Any]:
             network.outputs,
             network.warnings,
             dict(network.aliases),
+            network.rounded,
         )
     )
     return plain
@@ -64,7 +66,7 @@ def network_from_dict(data: object, where: str = "network") -> Network:
     try:
         return Network(
             plain.name, by_name(plain.tensors), plain.layers, plain.inputs, plain.outputs,
-            plain.warnings, plain.aliases,
+            plain.warnings, plain.aliases, plain.rounded,
         )  # fmt: skip
     except GraphError as error:
         field = f"{where}.{error.field}" if error.field else where

@@ -62,6 +62,22 @@ class Constant:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How a QuantizeLinear or DequantizeLinear node maps integers to reals.
+
+    Attributes
+    ----------
+    dtype : str
+    scale, zero_point : tuple of float, tuple of int, or str
+        One value, or one for each channel; the constant's name where its value is not known.
+    """
+
+    dtype: str
+    scale: tuple[float, ...] | str
+    zero_point: tuple[int, ...] | str
+
+
 class Node:
     """An ONNX node with its attributes decoded."""
 
@@ -115,12 +131,23 @@ class Draft:
         Outputs of the node at hand: element type and shape (None where unknown).
     used : frozenset of str
         Names that a node or the network's outputs read.
+    readers : dict
+        Nodes that read each name; None among them for the world outside and for subgraphs.
+    scalings : dict
+        Of each tensor that is kept as integers.
+    conflicts : dict
+        Tensors that are read by another scaling than they were written, and the node that does.
+    sources : dict
+        Node that each layer was made from.
+    protos, makers, same : dict
+        What constants come from: the initialiser, the node, the constant of another name.
     """
 
     file: str
     opset: int
     batch: int | None = None
     used: frozenset[str] = frozenset()
+    readers: Mapping[str, Sequence[onnx.NodeProto | None]] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     elems: dict[str, int] = field(default_factory=dict)
@@ -131,6 +158,12 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     inferred: dict[str, tuple[int, Shape | None]] = field(default_factory=dict)
     failure: str | None = None
+    scalings: dict[str, Scaling] = field(default_factory=dict)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Node] = field(default_factory=dict)
+    protos: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    makers: dict[str, Node] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
 
     # --- what is known ---
 
@@ -209,6 +242,7 @@ class Draft:
         self.tensors[written] = Tensor(written, shape, DTYPES[elem])
         name = self.unique(node.name if written == node.outputs[0] else f"{node.name}:{written}")
         self.layers.append(Layer(name, op, operands, written, shape, weights))
+        self.sources[name] = node
         if op.is_view:
             self.roots[written] = self.root(names[0])
         return written
@@ -235,6 +269,20 @@ class Draft:
     def root(self, name: str) -> str:
         """The tensor that `name` is a view of."""
         return self.roots.get(name, name)
+
+    def scaling(self, node: Node, elem: int) -> Scaling:
+        """Scaling of a QuantizeLinear or DequantizeLinear node on integers of type `elem`."""
+        scale = self._numbers(node.inputs[1])
+        zero = self._numbers(node.inputs[2]) if node.has(2) else (0.0,)
+        if not isinstance(zero, str):
+            return Scaling(DTYPES[elem], scale, tuple(int(value) for value in zero))
+        return Scaling(DTYPES[elem], scale, zero)
+
+    def _numbers(self, name: str) -> tuple[float, ...] | str:
+        constant = self.constants.get(name)
+        if constant is None or constant.value is None:
+            return name
+        return tuple(float(value) for value in np.ravel(constant.value))
 
     def store_as(self, name: str, dtype: str) -> None:
         """Keep the map that `name` views in `dtype`."""

@@ -16,6 +16,9 @@ from spm_opt.graph.ops import Binary, Unary, broadcast
 
 
 def _unary(draft: Draft, node: Node, mode: str) -> None:
+    if node.type == "FastGelu" and node.has(1):
+        draft.opaque(node)
+        return
     draft.emit(node, Unary(mode), node.inputs[:1])
 
 
@@ -47,15 +50,18 @@ def _binary(draft: Draft, node: Node, mode: str, names: Sequence[str] | None = N
     if not constants:
         draft.emit(node, Binary(mode), active)
         return
-    if mode in _DIRECTED and draft.is_constant(given[0]):
-        mode = f"r{mode}"
+    if draft.is_constant(given[0]):
+        mode = _REVERSED.get(mode, mode)
     shape = broadcast(tuple(draft.shape(name) for name in constants))
     weights = tuple(draft.weight(name, "constant") for name in constants)
     draft.emit(node, Binary(mode, constant_shape=shape), active, weights)
 
 
 #: not commutative: with the constant on the left they are operations of their own
-_DIRECTED: Final = ("sub", "div", "pow")
+_REVERSED: Final = {
+    "sub": "rsub", "div": "rdiv", "pow": "rpow", "mod": "rmod", "greater": "less",
+    "less": "greater", "greater_or_equal": "less_or_equal", "less_or_equal": "greater_or_equal",
+}  # fmt: skip
 
 
 def _div(draft: Draft, node: Node) -> None:
@@ -82,8 +88,8 @@ def _qlinear_binary(draft: Draft, node: Node, mode: str) -> None:
 
 _UNARY: Final = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "LeakyRelu": "leaky_relu",
-    "ThresholdedRelu": "relu", "Elu": "elu", "Selu": "selu", "Celu": "celu", "Gelu": "gelu",
-    "FastGelu": "gelu", "QuickGelu": "quick_gelu", "Swish": "silu", "Mish": "mish",
+    "ThresholdedRelu": "thresholded_relu", "Elu": "elu", "Selu": "selu", "Celu": "celu",
+    "Gelu": "gelu", "FastGelu": "gelu", "QuickGelu": "quick_gelu", "Swish": "silu", "Mish": "mish",
     "HardSwish": "hardswish", "HardSigmoid": "hardsigmoid", "Softplus": "softplus",
     "Softsign": "softsign", "Erf": "erf", "Exp": "exp", "Log": "log", "Sqrt": "sqrt",
     "Reciprocal": "reciprocal", "Abs": "abs", "Neg": "neg", "Sign": "sign", "Floor": "floor",

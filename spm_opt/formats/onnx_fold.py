@@ -123,6 +123,7 @@ def fold(draft: Draft, node: Node) -> None:
             constant = replace(constant, dtype=sources[0].dtype, name=sources[0].name)
         draft.constants[name] = constant
         draft.elems[name] = elem
+        draft.makers[name] = node
 
 
 def fold_shape(draft: Draft, node: Node) -> None:
@@ -150,10 +151,13 @@ def _evaluated(draft: Draft, node: Node) -> list[Array | None] | None:
     shapes = [shape for _, shape in draft.inferred.values() if shape is not None]
     if node.type in _RANDOM or any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
         return None
-    return _run(node.proto, feeds, draft.opset)
+    return evaluate(node.proto, feeds, draft.opset)
 
 
-def _run(proto: onnx.NodeProto, feeds: dict[str, Array], opset: int) -> list[Array | None] | None:
+def evaluate(
+    proto: onnx.NodeProto, feeds: dict[str, Array], opset: int
+) -> list[Array | None] | None:
+    """Outputs of one node by ONNX's reference implementation; None where that cannot."""
     from onnx.reference import ReferenceEvaluator
 
     inputs = [helper.make_value_info(name, onnx.TypeProto()) for name in feeds]

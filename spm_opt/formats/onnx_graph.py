@@ -12,10 +12,11 @@ from typing import Final
 import onnx
 
 from spm_opt.errors import GraphError, InputError
-from spm_opt.formats import onnx_elementwise, onnx_layout, onnx_ops
+from spm_opt.formats import onnx_elementwise, onnx_layout, onnx_ops, onnx_scaling
 from spm_opt.formats.onnx_dims import Dimensions, dimensions
 from spm_opt.formats.onnx_draft import DTYPES, Draft, Node
 from spm_opt.formats.onnx_fold import constant_of, fold, fold_shape, infer
+from spm_opt.formats.onnx_scaling import rounded_tensors
 from spm_opt.graph.network import Network, Tensor
 
 _OLDEST_OPSET: Final = 7
@@ -24,6 +25,7 @@ TRANSLATORS: Final[Mapping[str, Callable[[Draft, Node], None]]] = {
     **onnx_ops.TRANSLATORS,
     **onnx_layout.TRANSLATORS,
     **onnx_elementwise.TRANSLATORS,
+    **onnx_scaling.TRANSLATORS,
 }
 
 
@@ -91,6 +93,19 @@ def network_of(
     InputError
         Naming the node that cannot be translated.
     """
+    return drafted(model, file, batch, dims)[1]
+
+
+def drafted(
+    model: onnx.ModelProto, file: str, batch: int | None, dims: Mapping[str, int]
+) -> tuple[Draft, Network]:
+    """The raw network of a model, and everything that was found out on the way.
+
+    Raises
+    ------
+    InputError
+        Naming the node that cannot be translated.
+    """
     graph = model.graph
     initialised = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initialised]
@@ -98,6 +113,7 @@ def network_of(
     draft = Draft(file, _opset(model), sizes.batch if sizes.overrides else None)
     outputs = [value.name for value in graph.output]
     draft.used = frozenset((*_names_read(graph.node), *outputs))
+    draft.readers = _readers(graph)
     for value in inputs:
         _add_input(draft, sizes, value)
     _add_graph(draft, sizes, graph)
@@ -111,10 +127,11 @@ def network_of(
     if not kept:
         raise InputError("no network output depends on an input", file=file)
     names = tuple(value.name for value in inputs)
+    rounded = rounded_tensors(draft)
     try:
-        return Network(
+        return draft, Network(
             Path(file).stem, draft.tensors, tuple(draft.layers), names, kept,
-            tuple(draft.warnings),
+            tuple(draft.warnings), rounded=rounded,
         )  # fmt: skip
     except GraphError as error:
         raise error.in_file(file) from None
@@ -126,6 +143,20 @@ def _names_read(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
         for graph in _subgraphs(node):
             yield from _names_read(graph.node)
             yield from (value.name for value in graph.output)
+
+
+def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
+    """Nodes that read each name; None for the world outside and for subgraphs."""
+    found: dict[str, list[onnx.NodeProto | None]] = {}
+    for node in graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+        for inner in _subgraphs(node):
+            for name in (*_names_read(inner.node), *(value.name for value in inner.output)):
+                found.setdefault(name, []).append(None)
+    for value in graph.output:
+        found.setdefault(value.name, []).append(None)
+    return found
 
 
 def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -149,6 +180,7 @@ def _add_input(draft: Draft, sizes: Dimensions, value: onnx.ValueInfoProto) -> N
 def _add_graph(draft: Draft, sizes: Dimensions, graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         draft.constants[tensor.name] = constant_of(tensor, draft.file)
+        draft.protos[tensor.name] = tensor
         draft.elems[tensor.name] = tensor.data_type
     for value in (*graph.value_info, *graph.output):
         shape = sizes.shape(value)
@@ -239,6 +271,7 @@ def _add_branch(draft: Draft, sizes: Dimensions, node: Node, branch: onnx.GraphP
         draft.elems[name] = draft.elems[value.name]
         if value.name in draft.constants:
             draft.constants[name] = draft.constants[value.name]
+            draft.same[name] = value.name
         else:
             draft.inferred = {}
             draft.view(node, value.name, draft.shape(value.name), target=name)

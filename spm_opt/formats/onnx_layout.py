@@ -60,35 +60,6 @@ def _cast(draft: Draft, node: Node) -> None:
         draft.emit(node, Unary("cast"), (source,))
 
 
-# --- quantisation ------------------------------------------------------------------------------
-
-
-def _quantize(draft: Draft, node: Node) -> None:
-    """The map itself is kept quantised: a view of it."""
-    source = node.inputs[0]
-    elem = draft.inferred.get(node.outputs[0], (0, None))[0]
-    if not elem:
-        elem = draft.elems[node.inputs[2]] if node.has(2) else 2
-    draft.inferred[node.outputs[0]] = (elem, None)
-    draft.view(node, source, draft.shape(source))
-    draft.store_as(source, DTYPES[elem])
-
-
-def _dequantize(draft: Draft, node: Node) -> None:
-    if node.outputs[0] not in draft.inferred:
-        draft.inferred[node.outputs[0]] = (draft.elems[node.inputs[1]], None)
-    draft.view(node, node.inputs[0], draft.shape(node.inputs[0]))
-
-
-def _dynamic_quantize(draft: Draft, node: Node) -> None:
-    _quantize(draft, node)
-    # scale and zero point are found as the map is written: scalars of no traffic
-    for name, elem in zip(node.outputs[1:], (1, 2), strict=False):
-        if name:
-            draft.constants[name] = Constant(name, (), elem, DTYPES[elem])
-            draft.elems[name] = elem
-
-
 # --- permutations ------------------------------------------------------------------------------
 
 
@@ -336,9 +307,6 @@ TRANSLATORS: Final[dict[str, Callable[[Draft, Node], None]]] = {
     "Unsqueeze": _reshaped,
     "Cast": _cast,
     "CastLike": _cast,
-    "QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize,
-    "DynamicQuantizeLinear": _dynamic_quantize,
     "Transpose": _transpose,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,

@@ -136,7 +136,7 @@ def _transposed_window(node: Node, size: Shape, kernel: Shape) -> tuple[Shape, S
 def _gemm(draft: Draft, node: Node, a: int = 0, b: int = 1, c: int = 2) -> None:
     left, right = node.inputs[a], node.inputs[b]
     addend = node.inputs[c] if node.has(c) else ""
-    if draft.is_constant(left):
+    if draft.is_constant(left) or not _scalars_fold(draft, node, right, addend):
         draft.opaque(node)
         return
     if node.integer("transA", 0):
@@ -154,13 +154,20 @@ def _gemm(draft: Draft, node: Node, a: int = 0, b: int = 1, c: int = 2) -> None:
     _add(draft, node, product, addend)
 
 
+def _scalars_fold(draft: Draft, node: Node, right: str, addend: str) -> bool:
+    """Whether the scalars alpha and beta go into constants."""
+    alpha = node.real("alpha", 1.0) == 1.0 or draft.is_constant(right)
+    return alpha and (node.real("beta", 1.0) == 1.0 or draft.is_constant(addend))
+
+
 def _gemm_weights(
     draft: Draft, node: Node, left: str, right: str, addend: str, transposed: bool
 ) -> None:
-    weight = draft.weight(right)
-    features = weight.shape[0 if transposed else 1]
-    if draft.shape(left)[1] != weight.shape[1 if transposed else 0]:
-        raise draft.error(node, f"cannot multiply by weights {weight.shape}", draft.shape(left))
+    shape = draft.shape(right)
+    features, inner = shape if transposed else shape[::-1]
+    if draft.shape(left)[1] != inner:
+        raise draft.error(node, f"cannot multiply by weights {shape}", draft.shape(left))
+    weight = draft.weight(right, shape=(features, inner))
     if not addend:
         draft.emit(node, Linear(features), (left,), (weight,))
         return
@@ -204,8 +211,9 @@ def _matmul(draft: Draft, node: Node, a: int = 0, b: int = 1) -> None:
 
 
 def _matmul_weights(draft: Draft, node: Node, left: str, right: str) -> None:
-    weight, x, y = draft.weight(right), draft.shape(left), draft.shape(right)
+    x, y = draft.shape(left), draft.shape(right)
     inner, features = (y[-2], y[-1]) if len(y) > 1 else (y[0], 1)
+    weight = draft.weight(right, shape=(features, inner))
     if x[-1] != inner:
         raise draft.error(node, f"cannot multiply by weights {y}", x)
     view = x if len(x) > 1 else (1, *x)
@@ -219,9 +227,10 @@ def _matmul_weights(draft: Draft, node: Node, left: str, right: str) -> None:
 
 def _matmul_left(draft: Draft, node: Node, left: str, right: str) -> None:
     """A constant matrix from the left mixes rows: a convolution of width 1 over them."""
-    weight, (rows, inner), y = draft.weight(left), draft.shape(left), draft.shape(right)
+    (rows, inner), y = draft.shape(left), draft.shape(right)
     if y[-2] != inner:
-        raise draft.error(node, f"cannot multiply weights {weight.shape} by", y)
+        raise draft.error(node, f"cannot multiply weights {(rows, inner)} by", y)
+    weight = draft.weight(left, shape=(rows, inner, 1))
     op = Conv(rows, (1,), (1,), (0, 0), (1,))
     view = (math.prod(y[:-2]), inner, y[-1])
     product = draft.emit(
@@ -250,6 +259,13 @@ def _pool(draft: Draft, node: Node, mode: str) -> None:
 def _global_pool(draft: Draft, node: Node, mode: str) -> None:
     axes = tuple(range(2, len(draft.shape(node.inputs[0]))))
     draft.emit(node, Reduce(mode, axes), node.inputs[:1])
+
+
+def _global_lp_pool(draft: Draft, node: Node) -> None:
+    if node.integer("p", 2) in (1, 2):
+        _global_pool(draft, node, f"l{node.integer('p', 2)}")
+    else:
+        draft.opaque(node)
 
 
 def _reduce(draft: Draft, node: Node, mode: str) -> None:
@@ -288,7 +304,7 @@ def _softmax(draft: Draft, node: Node) -> None:
 
 
 def _batch_norm(draft: Draft, node: Node) -> None:
-    if not all(map(draft.is_constant, node.inputs[1:])):
+    if not all(map(draft.is_constant, node.inputs[1:])) or node.integer("training_mode", 0):
         draft.opaque(node)
         return
     # mean and variance go into the scale and the shift
@@ -319,7 +335,10 @@ def _local(draft: Draft, node: Node) -> None:
     """Normalisation by a norm along one axis, without constants."""
     rank = len(draft.shape(node.inputs[0]))
     axis = 1 if node.type == "LRN" else node.integer("axis", -1) % rank
-    mode = {"LRN": "lrn", "LpNormalization": "l2"}[node.type]
+    if node.type == "LpNormalization" and node.integer("p", 2) not in (1, 2):
+        draft.opaque(node)
+        return
+    mode = "lrn" if node.type == "LRN" else f"l{node.integer('p', 2)}"
     draft.emit(node, Normalize(mode, (axis,), affine=False), node.inputs[:1])
 
 
@@ -366,7 +385,7 @@ TRANSLATORS: Final[dict[str, Callable[[Draft, Node], None]]] = {
     "GlobalAveragePool": partial(_global_pool, mode="mean"),
     "QLinearGlobalAveragePool": partial(_global_pool, mode="mean"),
     "GlobalMaxPool": partial(_global_pool, mode="max"),
-    "GlobalLpPool": partial(_global_pool, mode="l2"),
+    "GlobalLpPool": _global_lp_pool,
     **{kind: partial(_reduce, mode=mode) for kind, mode in _REDUCTIONS.items()},
     "ArgMax": partial(_arg, mode="argmax"),
     "ArgMin": partial(_arg, mode="argmin"),

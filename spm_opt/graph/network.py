@@ -191,6 +191,9 @@ class Network:
     warnings: tuple[str, ...] = ()
     #: other names of tensors (views), as the source spelled them
     aliases: Mapping[str, str] = field(default_factory=dict)
+    #: tensors that the source rounds to integers of their own scale: whatever reads one reads
+    #: rounded numbers, and no layer that moves data into one may be left out
+    rounded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for rule in _RULES:

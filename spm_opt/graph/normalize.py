@@ -67,11 +67,37 @@ def normalize(network: Network) -> Network:
     GraphError
         If the network has no output.
     """
-    if not network.outputs:
-        raise GraphError("the network has no output", field=network.name)
-    for step in _PASSES:
+    network = unfolded(network)
+    for step in _FOLDING:
         network = step(network)
     return network
+
+
+def unfolded(network: Network) -> Network:
+    """The network before epilogues fold: without dead layers and views, composites as one layer.
+
+    A layer of `normalize`'s result is a chain of layers of this one: explicit padding, the layer
+    itself, then what its `Layer.folded` names.
+
+    Raises
+    ------
+    GraphError
+        If the network has no output.
+    """
+    return fold_patterns(viewless(network))
+
+
+def viewless(network: Network) -> Network:
+    """The network without dead layers and views, every other layer as the source has it.
+
+    Raises
+    ------
+    GraphError
+        If the network has no output.
+    """
+    if not network.outputs:
+        raise GraphError("the network has no output", field=network.name)
+    return _fold_views(_drop_dead(network))
 
 
 # --- dead layers -------------------------------------------------------------------------------
@@ -112,7 +138,8 @@ def _rebuilt(
     names = (*network.inputs, *(layer.output for layer in layers))
     kept = {name: known[name] for name in names}
     aliases = {name: base for name, base in network.aliases.items() if base in kept}
-    return replace(network, layers=layers, tensors=kept, aliases=aliases)
+    rounded = tuple(name for name in network.rounded if name in kept)
+    return replace(network, layers=layers, tensors=kept, aliases=aliases, rounded=rounded)
 
 
 # --- views -------------------------------------------------------------------------------------
@@ -122,6 +149,7 @@ def _fold_views(network: Network) -> Network:
     """Make every layer that moves no data an alias of the tensor it reads."""
     base: dict[str, str] = {}
     layers: list[Layer] = []
+    rounded = frozenset(network.rounded)
     for index in topological(network):
         layer = network.layers[index]
         inputs = tuple(
@@ -130,7 +158,7 @@ def _fold_views(network: Network) -> Network:
             else o
             for o in layer.inputs
         )
-        if moves_nothing(layer):
+        if moves_nothing(layer) and layer.output not in rounded:
             base[layer.output] = inputs[0].tensor
         else:
             layers.append(replace(layer, inputs=inputs))
@@ -203,11 +231,15 @@ def _fold_epilogues(network: Network) -> Network:
     uses = Counter(operand.tensor for layer in network.layers for operand in layer.inputs)
     uses.update(network.outputs)
     draft = _Draft(dict(network.tensors), uses)
+    rounded = frozenset(network.rounded)
     for index in topological(network):
         layer = network.layers[index]
         inputs = tuple(operand_of(draft.tensors[o.tensor], o.shape) for o in layer.inputs)
         layer = replace(layer, inputs=inputs)
         producer = draft.producer(inputs[0].tensor) if len(inputs) == 1 else None
+        if producer is not None and producer.output in rounded and not _activates(layer):
+            # a constant would act on rounded numbers, so it cannot go into the producer's own
+            producer = None
         merged = None if producer is None else _merged(producer, layer)
         if producer is not None and merged is not None:
             draft.substitute(producer, merged)
@@ -238,6 +270,10 @@ def _merged(producer: Layer, layer: Layer) -> Layer | None:
     cycles = producer.cycles if layer.cycles is None else (producer.cycles or 0) + layer.cycles
     folded = (*producer.folded, *layer.folded, layer.name)
     return replace(result, output=layer.output, folded=folded, cycles=cycles)
+
+
+def _activates(layer: Layer) -> bool:
+    return isinstance(layer.op, Unary)
 
 
 _ACTIVE = (Conv, ConvTranspose, Linear, MatMul, Pool, Reduce, Binary, Normalize, BatchNorm)
@@ -373,10 +409,12 @@ def _share_prefixes(network: Network) -> Network:
     are the same, but only one map stays alive instead of all.
     """
     joined: dict[tuple[int, tuple[Operand, ...]], str] = {}
+    rounded = frozenset(network.rounded)
     layers = list(network.layers)
     for index in topological(network):
         layer = layers[index]
-        if not isinstance(layer.op, Concat) or layer.op.constants:
+        if not isinstance(layer.op, Concat) or layer.op.constants or layer.output in rounded:
+            # pieces that are rounded anew are not those that another concatenation joins
             continue
         axis = layer.op.axis % len(layer.output_shape)
         joined.setdefault((axis, layer.inputs), layer.output)
@@ -425,10 +463,7 @@ def _seen_shapes(network: Network) -> dict[str, set[Shape]]:
     return seen
 
 
-_PASSES: tuple[Callable[[Network], Network], ...] = (
-    _drop_dead,
-    _fold_views,
-    fold_patterns,
+_FOLDING: tuple[Callable[[Network], Network], ...] = (
     _fold_epilogues,
     _share_prefixes,
     _view_transposed,

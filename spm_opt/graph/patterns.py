@@ -34,6 +34,8 @@ def fold_patterns(network: Network) -> Network:
     rank = {index: at for at, index in enumerate(order)}
     uses = Counter(operand.tensor for layer in network.layers for operand in layer.inputs)
     uses.update(network.outputs)
+    # inside a composite nothing is rounded
+    uses.update(network.rounded)
     layers = dict(enumerate(network.layers))
     for last in reversed(order):
         if last not in layers or _step(layers[last]) is None:
@@ -48,7 +50,8 @@ def _kept(network: Network, layers: tuple[Layer, ...]) -> Network:
     names = (*network.inputs, *(layer.output for layer in layers))
     tensors = {name: network.tensors[name] for name in names}
     aliases = {name: base for name, base in network.aliases.items() if base in tensors}
-    return replace(network, layers=layers, tensors=tensors, aliases=aliases)
+    rounded = tuple(name for name in network.rounded if name in tensors)
+    return replace(network, layers=layers, tensors=tensors, aliases=aliases, rounded=rounded)
 
 
 def _replace_cone(layers: dict[int, Layer], cone: _Cone, last: int) -> None:

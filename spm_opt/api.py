@@ -50,6 +50,7 @@ def solve(
     progress: ProgressCallback | None = None,
     deterministic_limit: float | None = None,
     orders: int = 4,
+    aliases: bool = True,
 ) -> Result:
     """Plan one network on one accelerator, and check the plan.
 
@@ -114,6 +115,7 @@ def solve(
         workers=workers,
         seed=seed,
         orders=orders,
+        aliases=aliases,
     )
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims)
@@ -143,6 +145,7 @@ def compare(
     progress: ProgressCallback | None = None,
     deterministic_limit: float | None = None,
     orders: int = 4,
+    aliases: bool = True,
 ) -> tuple[Result, ...]:
     """Plan one network with several strategies, on the same machine model.
 
@@ -153,7 +156,7 @@ def compare(
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
     model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
-overrides, progress, deterministic_limit, orders
+overrides, progress, deterministic_limit, orders, aliases
         As in `solve`.
 
     Returns
@@ -181,6 +184,7 @@ overrides, progress, deterministic_limit, orders
         workers=workers,
         seed=seed,
         orders=orders,
+        aliases=aliases,
     )
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from spm_opt.cost.compute import least_cycles
 from spm_opt.decision import Decision
 from spm_opt.graph.network import Network, needed_rows
+from spm_opt.graph.pieces import copy_free
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
 from spm_opt.schedule import Claims, Compute, Provenance, Schedule
@@ -67,14 +68,16 @@ def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
 def roofline_cycles(network: Network, hardware: Hardware) -> int:
     """The larger of all compute alone and all compulsory traffic alone (design, section 9).
 
-    Of rows that somebody needs; other rows need neither be computed nor read.
+    Of rows that somebody needs; other rows need neither be computed nor read, and what a
+    concatenation or split joins or takes apart may lie in place.
     """
-    rows = needed_rows(network)
+    rows, idle = needed_rows(network), copy_free(network)
     compute = sum(
         least_cycles(layer, network.tensors[layer.output].dtype, hardware)
         * rows[layer.output]
         // layer.rows
         for layer in network.layers
+        if layer.name not in idle
     )
     compulsory = network.weight_bytes + sum(
         rows[name] * network.tensors[name].row_bytes for name in (*network.inputs, *network.outputs)

@@ -78,7 +78,10 @@ def _pinnable(problem: Problem) -> list[int]:
     return [
         t
         for t, m in enumerate(problem.maps)
-        if m.writers and m.readers and not m.must_store and m.size_bytes <= problem.capacity_bytes
+        if m.writers
+        and m.readers
+        and not (m.must_store or m.joined)
+        and m.size_bytes <= problem.capacity_bytes
     ]
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.decision import Decision, residencies
-from spm_opt.problem import Candidate, Problem
+from spm_opt.problem import Candidate, Problem, written
 
 Ints = NDArray[np.int64]
 #: (map, mode) of every live map, by map; modes are sums of `IN_SPM` and `IN_DRAM`
@@ -142,6 +142,7 @@ class _Table:
         self.ready = np.concatenate((zero, np.cumsum(cycles, dtype=np.int64)))
         self.space = np.concatenate((zero, np.cumsum(sizes, dtype=np.int64)))
         self.blocks = _blocks(problem, self.ready, self.space)
+        self.written = written(problem)
         #: every kept label
         self.kept: list[Labels] = []
         self.count = 0
@@ -261,7 +262,7 @@ def _expand(
 ) -> None:
     """Move the labels of one boundary and residency along every candidate that can begin there."""
     block, modes, number = table.blocks[v], dict(state), table.keep(labels)
-    moves = [_move(table.problem, modes, sample, v) for sample in block.samples]
+    moves = [_move(table.problem, table.written, modes, sample, v) for sample in block.samples]
     pinned = np.array([m.pinned_bytes if m else 2**60 for m in moves], dtype=np.int64)
     room = table.problem.capacity_bytes - pinned[block.family] - block.work
     chosen = np.flatnonzero(room >= block.own_space)
@@ -285,21 +286,26 @@ def _runs(values: Ints) -> Iterator[tuple[int, slice]]:
         yield int(values[begin]), slice(begin, end)
 
 
-def _move(problem: Problem, modes: dict[int, int], candidate: Candidate, v: int) -> _Move | None:
+def _move(
+    problem: Problem, written: list[list[int]], modes: dict[int, int], candidate: Candidate, v: int
+) -> _Move | None:
     """Whether a family can run in a residency, what it loads for that, and what it leaves."""
     maps = problem.maps
-    reloads = tuple(t for t in candidate.reads if not modes[t] & IN_SPM)
+    reloads = tuple(t for t in candidate.reads if not modes.get(t, 0) & IN_SPM)
     if reloads and not problem.reload:
         return None
-    if any(not modes[t] & IN_DRAM for t in (*candidate.streams, *reloads)):
+    if any(not modes.get(t, 0) & IN_DRAM for t in (*candidate.streams, *reloads)):
         return None
+    if any(max(maps[t].writers, default=-1) >= v for t in reloads):
+        return None  # not all of it is there yet
     after = dict(modes) | dict.fromkeys(reloads, IN_SPM | IN_DRAM)
     pinned = sum(maps[t].size_bytes for t, mode in after.items() if mode & IN_SPM)
-    for t in {*candidate.keeps, *candidate.stores}:
+    for t in {t for part in range(candidate.first, candidate.end) for t in written[part]}:
         mode = IN_SPM * (t in candidate.keeps) + IN_DRAM * (t in candidate.stores)
-        if maps[t].birth < v and modes[t] != mode:
-            return None  # slices of one map share one choice
-        after[t] = mode
+        if maps[t].birth < v and modes.get(t, 0) != mode:
+            return None  # whoever writes a part of a map shares one choice
+        if mode:
+            after[t] = mode
     live = sorted((t, mode) for t, mode in after.items() if maps[t].last_use >= candidate.end)
     return _Move(pinned, reloads, _drops(problem, live, candidate.end))
 

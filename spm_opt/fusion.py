@@ -69,4 +69,32 @@ def make_candidates(
     pricer = Pricer(capacity, prune)
     for group in all_groups(site, halos, longest):
         pricer.add(group)
-    return pricer.candidates()
+    candidates, recipes = pricer.candidates()
+    return _with_elided(site, candidates, recipes)
+
+
+def _with_elided(
+    site: Site, candidates: tuple[Candidate, ...], recipes: tuple[Recipe, ...]
+) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
+    """`candidates`, and those of copying layers that have nothing to do.
+
+    The pieces of a concatenation were written in place, and whoever reads it reads them; or the
+    outputs of a split are read where they lie. The map that holds them must be there.
+    """
+    found: list[Candidate] = []
+    added: list[Recipe] = []
+    for index, place in site.elidable.items():
+        position = site.position[index]
+        for part in range(*site.spans[position]):
+            cut = None if site.parts[part].channels is None else site.parts[part]
+            height = site.layer_at(position).rows
+            for reads, streams in (((place.map,), ()), ((), (place.map,))):
+                number = len(recipes) + len(added)
+                added.append(
+                    Recipe((position, position + 1), cut, "rows", height, 1, "retain", True)
+                )
+                found.append(
+                    Candidate(part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, number)
+                )
+    merged = sorted((*candidates, *found), key=lambda candidate: (candidate.first, candidate.end))
+    return tuple(merged), (*recipes, *added)

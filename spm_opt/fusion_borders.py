@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
-from spm_opt.site import Site
+from spm_opt.site import Place, Site
 from spm_opt.tiling import (
     Chain,
     Channels,
@@ -41,6 +41,8 @@ class Use:
     Attributes
     ----------
     map : int
+        The map that is read, streamed, kept or stored: the operand or output itself, or one that
+        holds it.
     kind : str
         ``read``, ``stream``, ``keep``, ``store`` or ``both`` (keep and store).
     cycles : int64 array (tiles,) or None
@@ -51,6 +53,10 @@ class Use:
     outside_bytes : int
         Space it takes besides (a map kept by an earlier group).
     dram_bytes : int64 array (cuttings,)
+    stored : int or None
+        Map to which it is stored where that is another one (``both``).
+    elsewhere : bool
+        Whether another map holds the operand or output, in SPM or in DRAM.
     """
 
     map: int
@@ -59,6 +65,13 @@ class Use:
     space_bytes: Ints
     outside_bytes: int
     dram_bytes: Ints
+    stored: int | None = None
+    elsewhere: bool = False
+
+    @property
+    def label(self) -> str:
+        """Kind, told apart from the same elsewhere."""
+        return self.kind + (" elsewhere" if self.elsewhere else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +109,21 @@ def streamed(site: Site, tensor: str, need: Rows, cuts: Cuttings, channels: Chan
     return _moves(site, tensor, found[0][0], [held for _, held in found], cuts, channels)
 
 
-def stored(site: Site, chain: Chain, i: int, channels: Channels) -> Moves:
-    """The output of a chain's layer, stored as tiles make it."""
+def stored(
+    site: Site, chain: Chain, i: int, channels: Channels, place: Place | None = None
+) -> Moves:
+    """The output of a chain's layer, stored as tiles make it; to another map's place if given."""
     tensor = site.network.layers[chain.layers[i]].output
+    if place is not None:
+        tensor, channels = place.tensor, within(place, channels)
     found = [stored_rows(chain, i, depth) for depth in DEPTHS]
     return _moves(site, tensor, found[0][0], [held for _, held in found], chain.cuts, channels)
+
+
+def within(place: Place, channels: Channels) -> tuple[int, int]:
+    """Channels of the map that holds a piece, for channels of the piece."""
+    begin, end = place.channels
+    return (begin, end) if channels is None else (begin + channels[0], begin + channels[1])
 
 
 def tiled(site: Site, tensor: str, cuts: Cuttings) -> Moves:
@@ -114,15 +137,35 @@ def tiled(site: Site, tensor: str, cuts: Cuttings) -> Moves:
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
 
 
-def input_uses(site: Site, tensor: str, moves: Moves) -> list[Use]:
-    """Read a map in SPM, or stream it."""
-    index = site.map_index[tensor]
+def input_uses(
+    site: Site, tensor: str, moves: Moves, place: Place | None = None, there: Moves | None = None
+) -> list[Use]:
+    """Read a map in SPM, or stream it; or the same with the map that holds it.
+
+    Parameters
+    ----------
+    place, there : optional
+        Where else it may lie, and its transfers from there (None: it is not streamed so).
+    """
     none, free = np.zeros_like(moves.buffer_bytes), np.zeros_like(moves.dram_bytes)
-    whole = site.aligned(site.network.tensors[tensor].size_bytes)
-    return [
+    index, whole = site.map_index[tensor], _whole_bytes(site, tensor)
+    found = [
         Use(index, "read", None, none, whole, free),
         Use(index, "stream", moves.cycles, moves.buffer_bytes, 0, moves.dram_bytes),
     ]
+    if place is not None:
+        size = _whole_bytes(site, place.tensor)
+        found.append(Use(place.map, "read", None, none, size, free, elsewhere=True))
+        if there is not None:
+            found.append(
+                Use(place.map, "stream", there.cycles, there.buffer_bytes, 0, there.dram_bytes,
+                    elsewhere=True)
+            )  # fmt: skip
+    return found
+
+
+def _whole_bytes(site: Site, tensor: str) -> int:
+    return site.aligned(site.network.tensors[tensor].size_bytes)
 
 
 def output_uses(site: Site, tensor: str, moves: Moves, begins: bool, outside: int) -> list[Use]:
@@ -136,14 +179,53 @@ def output_uses(site: Site, tensor: str, moves: Moves, begins: bool, outside: in
         Layers outside the group that read the map.
     """
     index, must = site.map_index[tensor], tensor in site.network.outputs
-    whole = site.aligned(site.network.tensors[tensor].size_bytes)
-    inside = np.full_like(moves.buffer_bytes, whole if begins else 0)
-    kept, free = 0 if begins else whole, np.zeros_like(moves.dram_bytes)
+    inside, kept, free = _kept_bytes(site, tensor, moves, begins)
     found = [Use(index, "store", moves.cycles, moves.buffer_bytes, 0, moves.dram_bytes)]
     if outside and not must:
         found.append(Use(index, "keep", None, inside, kept, free))
     if outside + must >= 2:
         found.append(Use(index, "both", moves.cycles, inside, kept, moves.dram_bytes))
+    return found
+
+
+def _kept_bytes(
+    site: Site, tensor: str, moves: Moves, begins: bool
+) -> tuple[Ints, int, Ints]:  # fmt: skip
+    """Space of a kept map inside the working set and besides it; and no DRAM bytes."""
+    whole = _whole_bytes(site, tensor)
+    inside = np.full_like(moves.buffer_bytes, whole if begins else 0)
+    return inside, 0 if begins else whole, np.zeros_like(moves.dram_bytes)
+
+
+def joining_uses(
+    site: Site, tensor: str, place: Place, moves: Moves, begins: bool, outside: int
+) -> list[Use]:
+    """Write a map where it is a piece of another: in DRAM, in SPM, or both.
+
+    Parameters
+    ----------
+    place, moves
+        That other map, and the transfers that store the piece there.
+    begins : bool
+        Whether no other piece is written before.
+    outside : int
+        Layers outside the group that read the piece.
+    """
+    inside, kept, free = _kept_bytes(site, place.tensor, moves, begins)
+    joined, dram = place.map, moves.dram_bytes
+    found = [
+        Use(joined, "store", moves.cycles, moves.buffer_bytes, 0, dram, elsewhere=True),
+        Use(joined, "both", moves.cycles, inside, kept, dram, elsewhere=True),
+    ]
+    if place.tensor not in site.network.outputs:
+        found.append(Use(joined, "keep", None, inside, kept, free, elsewhere=True))
+    if outside >= 2:
+        # kept by itself for other readers, and stored as a piece
+        own, besides, _ = _kept_bytes(site, tensor, moves, True)
+        found.append(
+            Use(site.map_index[tensor], "both", moves.cycles, own, besides, dram, joined,
+                elsewhere=True)
+        )  # fmt: skip
     return found
 
 
@@ -154,7 +236,7 @@ def patterns(kinds: tuple[tuple[str, ...], ...]) -> Ints:
     Parameters
     ----------
     kinds : tuple of tuple of str
-        For each map, the kinds of its uses.
+        For each map, the labels of its uses.
 
     Returns
     -------
@@ -178,7 +260,10 @@ def _shared(kinds: tuple[tuple[str, ...], ...]) -> list[tuple[int, ...]]:
     if not all(kinds):
         return []  # a map that may be used in no way
     found: dict[tuple[int, ...], None] = {}
-    for wanted in product(("read", "stream"), ("keep", "store", "both")):
+    for read, write, suffix in product(
+        ("read", "stream"), ("keep", "store", "both"), ("", " elsewhere")
+    ):
+        wanted = (read + suffix, write + suffix, read, write)
         picked = []
         for options in kinds:
             own = [options.index(kind) for kind in wanted if kind in options]

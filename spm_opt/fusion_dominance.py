@@ -156,6 +156,8 @@ def _keeping_too(table: _Table, key: _Key, most: Limits) -> Iterator[_Prices]:
 def _reloading(table: _Table, key: _Key, most: Limits) -> Iterator[_Prices]:
     """Families that read a map which this one streams, with the price of loading it whole."""
     for t in key.streams:
+        if max(table.problem.maps[t].writers, default=-1) >= key.first:
+            continue  # not all of it is there yet
         other = table.prices.get(
             replace(key, reads=_with(key.reads, t), streams=_without(key.streams, t))
         )

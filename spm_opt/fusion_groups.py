@@ -6,7 +6,7 @@ maps at its border with their uses. Groups are proposed here, never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,11 +20,14 @@ from spm_opt.fusion_borders import (
     Use,
     aligned,
     input_uses,
+    joining_uses,
     output_uses,
     stored,
     streamed,
     tiled,
+    within,
 )
+from spm_opt.fusion_sharing import Sharing, Takeover, sharing, takeovers
 from spm_opt.graph.network import Layer
 from spm_opt.parts import Part
 from spm_opt.parts_space import (
@@ -33,12 +36,13 @@ from spm_opt.parts_space import (
     channel_weight_bytes,
     tile_inputs,
 )
-from spm_opt.site import Site
+from spm_opt.site import Place, Site
 from spm_opt.tiling import (
     Chain,
     Channels,
     Cuttings,
     Ints,
+    Rows,
     cuttings,
     grow_chain,
     input_channels,
@@ -69,6 +73,8 @@ class Recipe:
         1: a tile's transfers wait for its neighbour; 2: they run beside it.
     halo : str
         ``retain`` or ``recompute``.
+    elided : bool
+        Nothing runs: the pieces of a concatenation, or of a split map, lie in place.
     """
 
     positions: tuple[int, int]
@@ -77,6 +83,7 @@ class Recipe:
     height: int
     depth: int
     halo: str
+    elided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class Group:
     streams_weights : bool
     borders : tuple of list of Use
         One list a map.
+    takeovers : tuple of Takeover
+        Kept maps that may take the space of dying ones.
     """
 
     first: int
@@ -116,6 +125,7 @@ class Group:
     weight_bytes: Ints
     streams_weights: bool
     borders: tuple[list[Use], ...]
+    takeovers: tuple[Takeover, ...] = ()
 
 
 def all_groups(
@@ -138,16 +148,14 @@ def all_groups(
 def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS) -> Iterator[Group]:
     """Groups of whole layers that end with the layer at position `end`, cut into rows.
 
-    A chain grows backwards from its last layer. Its stripes and constants only become more: once
-    they alone do not fit, nothing longer does.
+    A chain grows backwards from its last layer. Its constants only become more, and its stripes
+    at least as many: once they alone do not fit, nothing longer does.
     """
     chain = start_chain(site.network, site.order[end], _heights(site.layer_at(end)))
-    compute = layer_tile_cycles(site, chain, 0)
-    stripes = np.zeros(len(chain.cuts.heights), dtype=np.int64)
-    stores: dict[int, Moves] = {0: stored(site, chain, 0, None)}
+    loads = _ChainLoads([layer_tile_cycles(site, chain, 0)], [None])
     weights = site.weight_space(end)
     if halo == "retain":
-        yield _row_group(site, chain, halo, compute, stripes, weights, stores)
+        yield _row_group(site, chain, halo, loads, weights)
     for position in range(end - 1, max(-1, end - longest), -1):
         layer = site.layer_at(position)
         fused = site.layer_at(position + 1).op.tileable and layer.op.tileable
@@ -156,46 +164,115 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
         outside = site.last_reader[layer.output] > end
         chain = grow_chain(site.network, chain, site.order[position], halo, outside)
         i = len(chain.layers) - 1
-        compute = compute + layer_tile_cycles(site, chain, i)
         weights += site.weight_space(position)
-        if outside:
-            stores[i] = stored(site, chain, i, None)
-        else:
-            row_bytes = site.network.tensors[layer.output].row_bytes
-            stripes = stripes + aligned(site, chain.held[i] * row_bytes)
-        if weights + int(stripes.min()) > site.hardware.spm.capacity_bytes:
+        row_bytes = site.network.tensors[layer.output].row_bytes
+        stripe = None if outside else aligned(site, chain.held[i] * row_bytes)
+        loads = loads.grown(layer_tile_cycles(site, chain, i), stripe)
+        if weights + int(loads.stripes(sharing(site, chain, halo)).min()) > (
+            site.hardware.spm.capacity_bytes
+        ):
             return
-        yield _row_group(site, chain, halo, compute, stripes, weights, stores)
+        yield _row_group(site, chain, halo, loads, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChainLoads:
+    """Cycles and stripes of each layer of a chain; None for a layer whose output leaves it."""
+
+    cycles: list[Ints]
+    stripe_bytes: list[Ints | None]
+
+    def grown(self, cycles: Ints, stripe_bytes: Ints | None) -> _ChainLoads:
+        """With one layer more."""
+        return _ChainLoads([*self.cycles, cycles], [*self.stripe_bytes, stripe_bytes])
+
+    def compute(self, shared: Sharing) -> Ints:
+        """Cycles of each tile."""
+        return sum_of(c for i, c in enumerate(self.cycles) if i not in shared.elided)
+
+    def stripes(self, shared: Sharing) -> Ints:
+        """Space of the stripes in each cutting."""
+        own = [b for i, b in enumerate(self.stripe_bytes) if b is not None and not shared.free(i)]
+        return sum_of(own) if own else np.zeros(1, dtype=np.int64)
+
+
+def sum_of(arrays: Iterable[Ints]) -> Ints:
+    """Sum of arrays of one shape."""
+    total: Ints = np.sum(np.stack(list(arrays)), axis=0)
+    return total
 
 
 def _heights(layer: Layer) -> tuple[int, ...]:
     return stripe_heights(layer.rows) if layer.op.tileable else (layer.rows,)
 
 
-def _row_group(
-    site: Site, chain: Chain, halo: str, compute: Ints, stripes: Ints, weights: int,
-    stores: Mapping[int, Moves],
-) -> Group:  # fmt: skip
+def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights: int) -> Group:
     last, first = site.position[chain.layers[0]], site.position[chain.layers[-1]]
     begin, end = site.spans[first][0], site.spans[last][1]
-    borders = [
-        input_uses(site, tensor, streamed(site, tensor, need, chain.cuts, None))
-        for tensor, need in chain.needs.items()
-    ]
-    for i, moves in stores.items():
-        tensor = site.network.layers[chain.layers[i]].output
-        uses = output_uses(site, tensor, moves, True, site.outside_readers(tensor, last))
-        if halo == "recompute":
-            # a recomputed row must not be rewritten while it is being stored
-            uses = [use for use in uses if i == 0 or use.kind == "keep"]
-        borders.append(uses)
-    dram = site.hardware.dram
+    borders = [_row_inputs(site, chain, tensor, need, None) for tensor, need in chain.needs.items()]
+    for i, stripe in enumerate(loads.stripe_bytes):
+        if stripe is None:
+            uses = _row_outputs(site, chain, i, begin, end)
+            if halo == "recompute":
+                # a recomputed row must not be rewritten while it is being stored
+                uses = [use for use in uses if i == 0 or use.kind == "keep"]
+            borders.append(uses)
+    dram, shared = site.hardware.dram, sharing(site, chain, halo)
     moved = sum(moved_bytes(dram, part.weight_bytes) for part in site.parts[begin:end])
+    stripes = np.broadcast_to(loads.stripes(shared), len(chain.cuts.heights))
     return Group(
         begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
-        chain.cuts, compute, None, np.stack([stripes] * len(DEPTHS)), weights,
-        np.full_like(stripes, moved), False, _sorted(borders),
+        chain.cuts, loads.compute(shared), None, np.stack([stripes] * len(DEPTHS)), weights,
+        np.full_like(stripes, moved), False, _sorted(borders), takeovers(site, chain, halo),
     )  # fmt: skip
+
+
+def _row_inputs(
+    site: Site, chain: Chain, tensor: str, need: Rows, channels: Channels
+) -> list[Use]:  # fmt: skip
+    """How a chain may read a map: by itself, or out of the map that holds it."""
+    own = streamed(site, tensor, need, chain.cuts, channels)
+    place = _other_place(site, chain, tensor)
+    if place is None:
+        return input_uses(site, tensor, own)
+    there = streamed(site, place.tensor, need, chain.cuts, within(place, channels))
+    return input_uses(site, tensor, own, place, there)
+
+
+def _other_place(site: Site, chain: Chain, tensor: str) -> Place | None:
+    """The map that holds `tensor`, unless the chain has the copying layer that fills that map."""
+    place = site.read_from.get(tensor)
+    if place is None:
+        return None
+    for index in chain.layers:
+        layer = site.network.layers[index]
+        fills = site.read_from.get(layer.output)
+        if tensor in site.joins.get(index, ()) and fills is not None and fills.map == place.map:
+            return None
+    return place
+
+
+def _row_outputs(site: Site, chain: Chain, i: int, begin: int, end: int) -> list[Use]:
+    """How the group of parts ``[begin, end)`` may write the output of its i-th layer."""
+    tensor, last = site.network.layers[chain.layers[i]].output, site.position[chain.layers[0]]
+    outside = site.outside_readers(tensor, last)
+    uses = output_uses(site, tensor, stored(site, chain, i, None), True, outside)
+    place = _joining_place(site, tensor, begin, end)
+    if place is not None:
+        moves = stored(site, chain, i, None, place)
+        begins = begin <= site.joining_parts(place.map)[0]
+        uses += joining_uses(site, tensor, place, moves, begins, outside)
+    return uses
+
+
+def _joining_place(site: Site, tensor: str, begin: int, end: int) -> Place | None:
+    """Where a piece may be written; nowhere where parts ``[begin, end)`` make other pieces too."""
+    place = site.written_into.get(tensor)
+    if place is None:
+        return None
+    mine = set(range(*site.spans[site.position[site.network.producer[tensor]]]))
+    others = [p for p in site.joining_parts(place.map) if begin <= p < end and p not in mine]
+    return None if others else place
 
 
 def _sorted(borders: list[list[Use]]) -> tuple[list[Use], ...]:
@@ -228,21 +305,18 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
     layer, dram = site.layer_at(position), site.hardware.dram
     chain = start_chain(site.network, site.order[position], _heights(layer))
     none = np.zeros((len(DEPTHS), len(chain.cuts.heights)), dtype=np.int64)
-    outside = site.outside_readers(layer.output, position)
-    alike: dict[tuple[int | None, ...], tuple[Ints, list[list[Use]], Moves]] = {}
+    alike: dict[tuple[int | None, ...], tuple[Ints, list[list[Use]]]] = {}
     for index in range(*site.spans[position]):
         part = site.parts[index]
         inputs = input_channels(site.network, layer, part.channels)
         key = (_width(part.channels), *(_width(channels) for channels in inputs.values()))
         if key not in alike:
-            uses = [
-                input_uses(site, t, streamed(site, t, need, chain.cuts, inputs[t]))
-                for t, need in chain.needs.items()
-            ]
-            compute = part_cycles(site, layer, part.channels, chain)
-            alike[key] = compute, uses, stored(site, chain, 0, part.channels)
-        compute, uses, moves = alike[key]
-        output = output_uses(site, layer.output, moves, _begins(part), outside)
+            uses = [_row_inputs(site, chain, t, need, inputs[t]) for t, need in chain.needs.items()]
+            alike[key] = part_cycles(site, layer, part.channels, chain), uses
+        compute, uses = alike[key]
+        place = site.written_into.get(layer.output)
+        moves = [stored(site, chain, 0, part.channels, where) for where in (None, place)]
+        output = _part_outputs(site, position, index, moves[0], moves[-1])
         recipe = Recipe((position, position + 1), part, "rows", chain.cuts.heights[0], 1, "retain")
         yield Group(
             index, index + 1, recipe, chain.cuts, compute, None, none,
@@ -250,6 +324,20 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
             np.full_like(none[0], moved_bytes(dram, part.weight_bytes)), False,
             _sorted([*uses, output]),
         )  # fmt: skip
+
+
+def _part_outputs(site: Site, position: int, index: int, own: Moves, there: Moves) -> list[Use]:
+    """How a part may write its layer's output, given its transfers to its own place and there."""
+    tensor, part = site.layer_at(position).output, site.parts[index]
+    outside = site.outside_readers(tensor, position)
+    uses = output_uses(site, tensor, own, _begins(part), outside)
+    place = site.written_into.get(tensor)
+    if place is not None:
+        begins = site.joining_parts(place.map)[0] == index
+        # kept whole by itself and stored as a piece: whole layers only
+        beside = outside if part.channels is None else 0
+        uses += joining_uses(site, tensor, place, there, begins, beside)
+    return uses
 
 
 def _width(channels: Channels) -> int | None:
@@ -289,12 +377,13 @@ def _channel_group(site: Site, position: int, index: int, heights: tuple[int, ..
     inputs = input_channels(site.network, layer, part.channels)
     borders = [
         input_uses(site, t, tiled(site, t, cuts) if t in by_tile else
-                   _at_first_tile(streamed(site, t, need, chain.cuts, inputs[t]), cuts))
+                   _at_first_tile(streamed(site, t, need, chain.cuts, inputs[t]), cuts),
+                   _other_place(site, chain, t))
         for t, need in chain.needs.items()
     ]  # fmt: skip
+    # a piece's channels are as long as those of the map that it is a piece of
     moves = tiled(site, layer.output, cuts)
-    outside = site.outside_readers(layer.output, position)
-    borders.append(output_uses(site, layer.output, moves, _begins(part), outside))
+    borders.append(_part_outputs(site, position, index, moves, moves))
     sizes = cuts.tiles.count * layer.weight_bytes // channel_count(layer)
     moved = moved_bytes_array(dram, sizes)
     space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))

@@ -6,7 +6,7 @@ timed together; the Pareto sets of all families are found together. Nothing is c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spm_opt.fusion_borders import DEPTHS, Use, patterns
 from spm_opt.fusion_groups import Group, Recipe
+from spm_opt.fusion_sharing import saved_bytes
 from spm_opt.pipeline import pipeline_spans
 from spm_opt.problem import Candidate
 from spm_opt.tiling import Ints
@@ -68,11 +69,14 @@ class Pricer:
     def add(self, group: Group) -> None:
         """Price every pattern, cutting and depth of `group` that fits the scratchpad."""
         uses = [use for border in group.borders for use in border]
-        kinds = tuple(tuple(use.kind for use in border) for border in group.borders)
-        table = patterns(kinds)
+        labels = tuple(tuple(use.label for use in border) for border in group.borders)
+        table = _consistent(patterns(labels), uses)
         work = _combined(table, [use.space_bytes for use in uses])
         work += group.space_bytes
-        outside = table @ np.array([use.outside_bytes for use in uses], dtype=np.int64)
+        saved = _taken_over(group, table, uses)
+        if saved is not None:
+            work -= saved[:, None, :]
+        outside = _outside_bytes(table, uses)
         room = self._capacity - group.weight_space - outside
         fits = work <= room[:, None, None]
         if not fits.any():
@@ -136,10 +140,11 @@ class Pricer:
         }
         for use in uses:
             by_kind[use.kind].append(use.map)
+        also = [use.map if use.stored is None else use.stored for use in uses if use.kind == "both"]
         family = _Family(
-            group.first, group.end, tuple(by_kind["read"]), tuple(by_kind["stream"]),
-            tuple(sorted(by_kind["keep"] + by_kind["both"])),
-            tuple(sorted(by_kind["store"] + by_kind["both"])), group.streams_weights,
+            group.first, group.end, _distinct(by_kind["read"]), _distinct(by_kind["stream"]),
+            _distinct(by_kind["keep"] + by_kind["both"]), _distinct(by_kind["store"] + also),
+            group.streams_weights,
         )  # fmt: skip
         return self._families.setdefault(family, len(self._families))
 
@@ -198,6 +203,54 @@ class _Priced:
 
     def only(self, chosen: NDArray[np.bool_]) -> _Priced:
         return _Priced(self.fits[chosen], self.still[chosen], self.work[chosen], self.dram[chosen])
+
+
+def _distinct(maps: list[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(maps)))
+
+
+def _columns(uses: list[Use], wanted: Callable[[Use], bool]) -> dict[int, list[int]]:
+    """Uses by their map."""
+    found: dict[int, list[int]] = {}
+    for n, use in enumerate(uses):
+        if wanted(use):
+            found.setdefault(use.map, []).append(n)
+    return found
+
+
+def _consistent(table: Ints, uses: list[Use]) -> Ints:
+    """Patterns in which no map that holds several operands is both read in SPM and streamed."""
+    read = _columns(uses, lambda use: use.kind == "read")
+    for t, streamed in _columns(uses, lambda use: use.kind == "stream").items():
+        if t in read:
+            clash = table[:, read[t]].any(axis=1) & table[:, streamed].any(axis=1)
+            table = table[~clash]
+    return table
+
+
+def _outside_bytes(table: Ints, uses: list[Use]) -> Ints:
+    """Space of maps kept by earlier groups, each counted once."""
+    total = np.zeros(len(table), dtype=np.int64)
+    for columns in _columns(uses, lambda use: use.outside_bytes > 0).values():
+        total += table[:, columns].max(axis=1) * uses[columns[0]].outside_bytes
+    return total
+
+
+def _taken_over(group: Group, table: Ints, uses: list[Use]) -> Ints | None:
+    """Space (patterns, cuttings) of kept maps that take that of dying ones."""
+    if not group.takeovers:
+        return None
+    read = _columns(uses, lambda use: use.kind == "read")
+    kept = _columns(uses, lambda use: use.kind in ("keep", "both"))
+    chosen = {("read", t): _any_of(table, columns) for t, columns in read.items()}
+    chosen |= {("keep", t): _any_of(table, columns) for t, columns in kept.items()}
+    sizes = {t: int(uses[columns[0]].space_bytes.flat[0]) for t, columns in kept.items()}
+    return saved_bytes(group.takeovers, chosen, sizes)
+
+
+def _any_of(table: Ints, columns: list[int]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.any(table[:, columns], axis=1)
+    return found
 
 
 def _combined(table: Ints, prices: list[Ints]) -> Ints:

@@ -6,7 +6,7 @@ channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spm_opt.decision import Decision
 from spm_opt.fusion import (
@@ -16,6 +16,8 @@ from spm_opt.fusion import (
     part_cycles,
     recipe_chain,
 )
+from spm_opt.fusion_borders import within
+from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
 from spm_opt.graph.network import Layer
 from spm_opt.layout_moves import Moves, dram_addresses
 from spm_opt.parts import Part
@@ -162,6 +164,8 @@ class _Writer:
 
     def _program(self, step: int, candidate: Candidate) -> Program:
         recipe = self.recipes[candidate.recipe]
+        if recipe.elided:
+            return Program(self._step(recipe, 1), loads=[[]], stores=[[]], computes=[[]])
         if recipe.axis == "channels":
             return self._channel_program(step, candidate, recipe)
         return self._row_program(step, candidate, recipe)
@@ -176,11 +180,16 @@ class _Writer:
         tiles = len(chain.computed[0].begin)
         program = Program(self._step(recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
+        shared = sharing(self.site, chain, recipe.halo) if recipe.part is None else NOTHING
         inputs = self._inputs(step, candidate, recipe, chain, program)
-        outputs = self._outputs(step, candidate, recipe, chain, program)
+        outputs = self._outputs(step, candidate, recipe, chain, program, shared)
+        if recipe.part is None:
+            self._take_over(step, candidate, takeovers(self.site, chain, recipe.halo))
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
         for i in reversed(range(len(chain.layers))):
+            if i in shared.elided:
+                continue
             cycles = self._cycles(recipe, chain, i)
             for t in range(tiles):
                 begin, end = int(chain.computed[i].begin[t]), int(chain.computed[i].end[t])
@@ -223,28 +232,31 @@ class _Writer:
         layer = self.site.layer_at(recipe.positions[0])
         cuts = {} if channels is None else input_channels(self.site.network, layer, channels)
         for name, need in chain.needs.items():
-            t = self.site.map_index[name]
-            if t in candidate.reads:
-                found[name] = self.maps[t, step]
+            lies = self._lies(candidate, name, cuts.get(name))
+            if lies.map in candidate.reads:
+                found[name] = self.maps[lies.map, step]
                 continue
-            found[name] = self._row_input(
-                step, name, need, recipe.depth, chain, cuts.get(name), program
-            )
+            found[name] = self._row_input(step, lies, need, recipe.depth, chain, program)
         return found
 
+    def _lies(self, candidate: Candidate, name: str, channels: Channels) -> _Lies:
+        """Where a candidate finds the operand `name`: by itself, or in the map that holds it."""
+        t = self.site.map_index[name]
+        if t in candidate.reads or t in candidate.streams:
+            return _Lies(t, name, channels)
+        place = self.site.read_from[name]
+        return _Lies(place.map, place.tensor, within(place, channels))
+
     def _row_input(
-        self, step: int, name: str, need: Rows, depth: int, chain: Chain, channels: Channels,
-        program: Program,
-    ) -> int:  # fmt: skip
-        """A map streamed by rows, all its channels or those of a slice."""
-        extent = self.site.network.tensors[name].rows
+        self, step: int, lies: _Lies, need: Rows, depth: int, chain: Chain, program: Program
+    ) -> int:
+        """A map streamed by rows, all its channels or those of a slice or piece."""
+        extent = self.site.network.tensors[lies.tensor].rows
         loads, held = streamed_rows(need, extent, depth, chain.cuts)
-        buffer = self._row_buffer("input", step, name, int(held[0]), channels)
+        buffer = self._row_buffer("input", step, lies.tensor, int(held[0]), lies.channels)
         for tile, rows in _spans(loads):
             program.loads[tile].append(
-                self.moves.map(
-                    "load", self.site.map_index[name], buffer, step, tile, rows, channels
-                )
+                self.moves.map("load", lies.map, buffer, step, tile, rows, lies.channels)
             )
         return buffer
 
@@ -253,39 +265,75 @@ class _Writer:
         return self._add(kind, name, held, row_bytes, step, step + 1, channels)
 
     def _outputs(
-        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program
-    ) -> dict[str, int]:
+        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program,
+        shared: Sharing,
+    ) -> dict[str, int]:  # fmt: skip
         """Buffers of the layers' outputs; stores out of rolling buffers before the others."""
-        found: dict[str, int] = {}
-        rolling: list[tuple[int, int]] = []
-        written: list[tuple[int, int]] = []
+        buffers: dict[int, int] = {}
+        rolling: list[tuple[int, _Lies]] = []
+        written: list[tuple[int, _Lies]] = []
         for i, index in enumerate(chain.layers):
-            name = self.site.network.layers[index].output
-            t = self.site.map_index[name]
-            if t in candidate.keeps:
-                found[name] = self.maps[t, step]
-                written += [(t, i)] if t in candidate.stores else []
-            elif t in candidate.stores:
-                found[name] = self._output_buffer(step, recipe, chain, i)
-                rolling.append((t, i))
+            if shared.free(i):
+                continue
+            kept, stored = self._goes(candidate, recipe, self.site.network.layers[index].output)
+            if kept is not None:
+                buffers[i] = self.maps[kept.map, step]
+                written += [(i, stored)] if stored is not None else []
+            elif stored is not None:
+                buffers[i] = self._output_buffer(step, recipe, chain, i, stored)
+                rolling.append((i, stored))
             else:
                 held = int(chain.held[i][0])
-                found[name] = self._row_buffer("stripe", step, name, held, None)
-        channels = None if recipe.part is None else recipe.part.channels
-        program.rolling = {found[self.site.map_names[t]] for t, _ in rolling}
-        for t, i in rolling + written:
-            buffer = found[self.site.map_names[t]]
+                name = self.site.network.layers[index].output
+                buffers[i] = self._row_buffer("stripe", step, name, held, None)
+        self._shared_buffers(step, chain, shared, buffers)
+        program.rolling = {buffers[i] for i, _ in rolling}
+        for i, lies in rolling + written:
             for tile, rows in _spans(stored_rows(chain, i, recipe.depth)[0]):
                 program.stores[tile].append(
-                    self.moves.map("store", t, buffer, step, tile, rows, channels)
+                    self.moves.map("store", lies.map, buffers[i], step, tile, rows, lies.channels)
                 )
-        return found
+        names = [self.site.network.layers[index].output for index in chain.layers]
+        return {names[i]: buffer for i, buffer in buffers.items()}
 
-    def _output_buffer(self, step: int, recipe: Recipe, chain: Chain, i: int) -> int:
-        name = self.site.network.layers[chain.layers[i]].output
-        held = int(stored_rows(chain, i, recipe.depth)[1][0])
+    def _goes(
+        self, candidate: Candidate, recipe: Recipe, name: str
+    ) -> tuple[_Lies | None, _Lies | None]:
+        """Where a candidate keeps the output `name`, and where it stores it."""
         channels = None if recipe.part is None else recipe.part.channels
-        return self._row_buffer("output", step, name, held, channels)
+        own, place = self.site.map_index[name], self.site.written_into.get(name)
+        options = [_Lies(own, name, channels)]
+        if place is not None:
+            options.append(_Lies(place.map, place.tensor, within(place, channels)))
+        kept = [lies for lies in options if lies.map in candidate.keeps]
+        stored = [lies for lies in options if lies.map in candidate.stores]
+        return (kept[0] if kept else None), (stored[0] if stored else None)
+
+    def _shared_buffers(
+        self, step: int, chain: Chain, shared: Sharing, buffers: dict[int, int]
+    ) -> None:
+        """Pieces lie in the joined map's buffer; what is written over has its bytes."""
+        # whoever reads a layer stands before it in the chain, so its buffer is known
+        for i, host in sorted((shared.inside | shared.over).items()):
+            buffers[i] = buffers[host]
+            if i in shared.over:
+                name = self.site.network.layers[chain.layers[i]].output
+                count = self.buffers[buffers[host]].count
+                buffers[i] = self._row_buffer("stripe", step, name, count, None)
+                self.buffers[buffers[i]] = replace(self.buffers[buffers[i]], shares=buffers[host])
+
+    def _take_over(
+        self, step: int, candidate: Candidate, found: tuple[Takeover, ...]
+    ) -> None:  # fmt: skip
+        for dying, kept in applied(found, candidate.reads, candidate.keeps, 0):
+            index = self.maps[kept, step]
+            self.buffers[index] = replace(self.buffers[index], shares=self.maps[dying, step])
+
+    def _output_buffer(
+        self, step: int, recipe: Recipe, chain: Chain, i: int, lies: _Lies
+    ) -> int:  # fmt: skip
+        held = int(stored_rows(chain, i, recipe.depth)[1][0])
+        return self._row_buffer("output", step, lies.tensor, held, lies.channels)
 
     # ---------------------------------------------------------------- channel tiles
 
@@ -310,12 +358,13 @@ class _Writer:
         return program
 
     def _tile_buffer(
-        self, kind: str, step: int, name: str, part: Part, depth: int, tiles: list[tuple[int, int]]
-    ) -> int:
+        self, kind: str, step: int, name: str, channels: Channels, depth: int,
+        tiles: list[tuple[int, int]],
+    ) -> int:  # fmt: skip
         # the first tile is as wide as any
         row_bytes = slice_row_bytes(self.site.network, name, tiles[0])
         unit = self.site.network.tensors[name].rows * row_bytes
-        return self._add(kind, name, depth, unit, step, step + 1, part.channels)
+        return self._add(kind, name, depth, unit, step, step + 1, channels)
 
     def _tiled_inputs(
         self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain,
@@ -328,19 +377,22 @@ class _Writer:
         inputs = input_channels(self.site.network, layer, part.channels)
         found: dict[str, int] = {}
         for name, need in chain.needs.items():
-            t, rows = self.site.map_index[name], self.site.network.tensors[name].rows
-            if t in candidate.reads:
-                found[name] = self.maps[t, step]
+            rows = self.site.network.tensors[name].rows
+            lies = self._lies(candidate, name, inputs[name])
+            if lies.map in candidate.reads:
+                found[name] = self.maps[lies.map, step]
             elif name in by_tile:
                 found[name] = self._tile_buffer(
-                    "channel_input", step, name, part, recipe.depth, tiles
+                    "channel_input", step, name, part.channels, recipe.depth, tiles
                 )
                 for tile, channels in enumerate(tiles):
                     program.loads[tile].append(
-                        self.moves.map("load", t, found[name], step, tile, (0, rows), channels)
+                        self.moves.map(
+                            "load", lies.map, found[name], step, tile, (0, rows), channels
+                        )
                     )
             else:
-                found[name] = self._row_input(step, name, need, 1, chain, inputs[name], program)
+                found[name] = self._row_input(step, lies, need, 1, chain, program)
         return found
 
     def _tiled_weights(
@@ -363,20 +415,34 @@ class _Writer:
         self, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
         tiles: list[tuple[int, int]], program: Program,
     ) -> int:  # fmt: skip
-        t = self.site.map_index[layer.output]
-        if t in candidate.keeps:
-            output = self.maps[t, step]
+        kept, stored = self._goes(candidate, recipe, layer.output)
+        if kept is not None:
+            output = self.maps[kept.map, step]
         else:
+            lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
             output = self._tile_buffer(
-                "channel_output", step, layer.output, part, recipe.depth, tiles
+                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles
             )
             program.rolling = {output}
-        if t in candidate.stores:
-            for tile, channels in enumerate(tiles):
+        if stored is not None:
+            shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
+            for tile, (begin, end) in enumerate(tiles):
                 program.stores[tile].append(
-                    self.moves.map("store", t, output, step, tile, (0, layer.rows), channels)
-                )
+                    self.moves.map(
+                        "store", stored.map, output, step, tile, (0, layer.rows),
+                        (begin + shift, end + shift),
+                    )
+                )  # fmt: skip
         return output
+
+
+@dataclass(frozen=True, slots=True)
+class _Lies:
+    """A map, or some channels of it, that an operand or output is."""
+
+    map: int
+    tensor: str
+    channels: Channels
 
 
 def _spans(rows: Rows) -> list[tuple[int, tuple[int, int]]]:

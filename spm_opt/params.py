@@ -35,6 +35,9 @@ class SolveParams:
     seed : int
     orders : int
         Topological orders to try on branchy networks.
+    aliases : bool
+        Whether element-wise layers may write over an input that dies, and maps lie inside others:
+        concatenations and splits without copies.
     """
 
     strategy: str = "joint"
@@ -45,6 +48,7 @@ class SolveParams:
     workers: int = 0
     seed: int = 0
     orders: int = 4
+    aliases: bool = True
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)

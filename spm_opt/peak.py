@@ -47,6 +47,8 @@ def spill_free(problem: Problem) -> Problem:
 
 def _moves_only_compulsory(problem: Problem, candidate: Candidate) -> bool:
     maps = problem.maps
+    if any(maps[t].joined for t in (*candidate.keeps, *candidate.stores)):
+        return False
     streams = all(maps[t].in_dram and len(maps[t].readers) == 1 for t in candidate.streams)
     stores = all(maps[t].must_store for t in candidate.stores)
     keeps = all(t in candidate.keeps for t in candidate.stores if maps[t].readers)
@@ -83,7 +85,8 @@ def _alive_bytes(problem: Problem) -> list[int]:
     """Bytes of the maps of earlier steps, or loaded whole, that are in SPM at each part."""
     alive = [0] * problem.parts
     for feature_map in problem.maps:
-        for part in _residency(feature_map):
+        # pieces are kept by themselves here
+        for part in () if feature_map.joined else _residency(feature_map):
             alive[part] += feature_map.size_bytes
     return alive
 

@@ -136,7 +136,7 @@ def make_world(
     longest: int = MAX_GROUP_LAYERS,
 ) -> World:
     """The problem of one order, with groups of at most `longest` layers."""
-    site = make_site(network, hardware, order)
+    site = make_site(network, hardware, order, params.aliases)
     candidates, recipes = make_candidates(site, longest=longest)
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),

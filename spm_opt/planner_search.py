@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from spm_opt.allocation.place import place
-from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.assemble import Placed
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import dram_bound, latency_bound
@@ -25,6 +24,7 @@ from spm_opt.fusion import Recipe
 from spm_opt.fusion_dominance import essential
 from spm_opt.late import claim_late
 from spm_opt.layout import lay_out
+from spm_opt.layout_space import rectangles
 from spm_opt.params import Progress, SolveParams
 from spm_opt.problem import Candidate, Problem
 from spm_opt.site import Site
@@ -269,9 +269,11 @@ def place_decision(
     """Addresses and cycles for a decision; None where no placement was found."""
     decision = translated(claim_late(problem, decision), problem, world.problem)
     layout = lay_out(world.site, world.problem, world.recipes, decision)
-    rectangles = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in layout.buffers]
-    offsets = place(rectangles, world.problem.capacity_bytes, exact_limit=exact_limit)
-    return None if offsets is None else Placed(decision, layout, run(layout), offsets)
+    found, numbers = rectangles(layout.buffers)
+    offsets = place(found, world.problem.capacity_bytes, exact_limit=exact_limit)
+    if offsets is None:
+        return None
+    return Placed(decision, layout, run(layout), tuple(offsets[n] for n in numbers))
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

@@ -23,7 +23,9 @@ class FeatureMap:
     size_bytes : int
         Space of the whole map.
     writers : tuple of int
-        Parts that write it (slices of one layer), in order; empty for a network input.
+        Parts that write it, in order; empty for a network input. They share one choice: slices of
+        one layer, or layers whose outputs are the pieces of one map (all of them write it so, or
+        none does).
     readers : tuple of int
         Parts that read it, in order.
     in_dram : bool
@@ -32,6 +34,8 @@ class FeatureMap:
         Whether it must lie in DRAM at the end (a network output).
     reload_cycles, reload_bytes : int
         Price of loading the whole map in one transfer.
+    joined : bool
+        Whether its writers may leave it alone, and write its pieces by themselves.
     """
 
     size_bytes: int
@@ -41,6 +45,7 @@ class FeatureMap:
     must_store: bool
     reload_cycles: int
     reload_bytes: int
+    joined: bool = False
 
     @property
     def birth(self) -> int:
@@ -150,6 +155,15 @@ class Problem:
     def only(self, keep: Callable[[Candidate], bool], **changes: Any) -> Problem:
         """The problem with the candidates that pass `keep`."""
         return replace(self, candidates=tuple(c for c in self.candidates if keep(c)), **changes)
+
+
+def written(problem: Problem) -> list[list[int]]:
+    """Maps that each part writes, or may write."""
+    found: list[list[int]] = [[] for _ in range(problem.parts)]
+    for t, feature_map in enumerate(problem.maps):
+        for part in feature_map.writers:
+            found[part].append(t)
+    return found
 
 
 def covering(problem: Problem) -> list[list[int]]:

@@ -17,6 +17,11 @@ A step that computes channels ``[b, e)`` of a layer reads all of an operand, unl
 is *channelwise* in it (`Network.operand_channels`): then it reads channels ``[b, e)`` of the
 operand only, made up to whole groups, and what is streamed of it are those.
 
+A map may lie inside another (`spm_opt.graph.pieces`): a layer whose output is a piece of a
+concatenated map may write those channels of a buffer of that map, and a layer that reads a piece
+may read them there, or stream them from there. A concatenation all of whose pieces lie in place,
+and a split, then compute nothing.
+
 Within a step a tile computes after its own loads; a load of tile ``t`` waits for the compute of
 tile ``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t``
 waits for the store of tile ``t - depth`` where the output is a rolling buffer.
@@ -61,6 +66,9 @@ class Buffer:
     channels : (int, int) or None
         Channels ``[begin, end)`` whose weights or values the buffer holds; None for all. Channels
         of a map run along `Network.channel_axes`.
+    shares : int or None
+        Buffer whose bytes this one takes over, row by row: an element-wise layer writes its output
+        over its input. Same address, same units.
     """
 
     name: str
@@ -73,6 +81,7 @@ class Buffer:
     first_step: int
     end_step: int
     channels: tuple[int, int] | None = None
+    shares: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

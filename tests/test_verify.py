@@ -396,6 +396,6 @@ def test_an_operand_read_twice_is_priced_twice() -> None:
     network = Network("square", {"x": x, "y": y}, (layer,), ("x",), ("y",))
     base = single()
     command = replace(base.computes[0], layer="sq", inputs=(0, 0), weights=())
-    schedule = replace(base, network=network, buffers=(), transfers=(), computes=(command,))
+    schedule = replace(base, network=network, transfers=(), computes=(command,))
     assert read_bytes(facts_of(schedule), command) == 2 * x.size_bytes
     assert Draft(network).hardware is CHIP

@@ -17,7 +17,18 @@ from typing import Final
 import networkx as nx
 
 from spm_opt.errors import GraphError
-from spm_opt.graph.ops import WHOLE, Gather, Loops, Op, RowMap, Shape, row_axis, row_count
+from spm_opt.graph.ops import (
+    WHOLE,
+    Concat,
+    Gather,
+    Loops,
+    Op,
+    RowMap,
+    Shape,
+    Slice,
+    row_axis,
+    row_count,
+)
 
 #: bytes of one element
 DTYPE_BYTES: Final[Mapping[str, int]] = MappingProxyType(
@@ -230,7 +241,7 @@ class Network:
     def channel_axes(self) -> Mapping[str, int]:
         """Axis of each tensor that channel slices cut: its producer's, or its first reader's.
 
-        Tensors that nobody cuts are absent.
+        Last that along which it is joined or taken apart. Tensors that nobody cuts are absent.
         """
         found: dict[str, int] = {}
         for layer in self.layers:
@@ -242,7 +253,24 @@ class Network:
                 axis = layer.op.input_channel_axis(i, layer.input_shapes, layer.output_shape)
                 if axis is not None and operand.shape == self.tensors[operand.tensor].shape:
                     found.setdefault(operand.tensor, axis)
+        for layer in self.layers:
+            self._join_axis(layer, found)
         return found
+
+    def _join_axis(self, layer: Layer, found: dict[str, int]) -> None:
+        """Axis of a map that is joined or taken apart, where nobody else cuts it."""
+        if isinstance(layer.op, Concat):
+            tensor, axis = layer.output, layer.op.axis % len(layer.output_shape)
+        elif isinstance(layer.op, Slice):
+            tensor, shape = layer.inputs[0].tensor, layer.inputs[0].shape
+            cut = [i for i, extent in enumerate(shape) if layer.op.sizes[i] != extent]
+            if len(cut) != 1 or shape != self.tensors[tensor].shape:
+                return
+            axis = cut[0]
+        else:
+            return
+        if axis != row_axis(self.tensors[tensor].shape):
+            found.setdefault(tensor, axis)
 
     @cached_property
     def sliced_reads(self) -> Mapping[str, tuple[bool, ...]]:

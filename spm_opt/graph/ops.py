@@ -146,6 +146,13 @@ class Op:
         """
         return None
 
+    def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        """Whether an output element needs the same element of input `index` and no other of it.
+
+        Then the output may be written over that input, element by element.
+        """
+        return False
+
 
 def _same_extent(shape: Shape, axis: int | None, output: Shape, out_axis: int | None) -> int | None:
     """`axis` of an input, where it runs over the same channels as `out_axis` of the output."""
@@ -489,6 +496,9 @@ class Unary(Channelwise):
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return _one(self, inputs)
 
+    def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Binary(Channelwise):
@@ -520,6 +530,9 @@ class Binary(Channelwise):
             return False
         own = axis + len(self.constant_shape) - len(output)
         return own < 0 or self.constant_shape[own] != output[axis]
+
+    def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return inputs[index] == output
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,6 +599,9 @@ class BatchNorm(Channelwise):
 
     def mixes(self, axis: int, output: Shape) -> bool:
         return axis != 1
+
+    def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

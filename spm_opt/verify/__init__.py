@@ -19,12 +19,13 @@ from spm_opt.verify.data import data_present
 from spm_opt.verify.dram import dram_layout, transfer_extent
 from spm_opt.verify.engines import compute_prices, engine_order, transfer_prices
 from spm_opt.verify.facts import Facts, facts_of
-from spm_opt.verify.operands import compute_operands, transfer_ends
+from spm_opt.verify.operands import compute_operands, in_place, transfer_ends
 from spm_opt.verify.races import ordered, races
 from spm_opt.verify.space import (
     buffer_bytes,
     buffer_placement,
     buffers_apart,
+    sharing_alike,
     touched_while_resident,
 )
 from spm_opt.verify.structure import malformed
@@ -36,9 +37,11 @@ __all__ = ["verify"]
 _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     compute_operands,
     transfer_ends,
+    in_place,
     buffer_placement,
     buffer_bytes,
     buffers_apart,
+    sharing_alike,
     touched_while_resident,
     dram_layout,
     transfer_extent,

@@ -7,7 +7,7 @@ The state of a buffer is a small matrix, channel cells by units. Rows ``[begin, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,13 @@ def state_shape(facts: Facts, number: int) -> tuple[int, int]:
     return 1, min(buffer.count, tiles)
 
 
+def shared_with(facts: Facts, access: Access, number: int) -> Access:
+    """The same bytes of another buffer that shares them; all channels where these differ."""
+    one, other = state_shape(facts, access.buffer), state_shape(facts, number)
+    cells = access.cells if one[0] == other[0] else (0, other[0])
+    return replace(access, buffer=number, cells=cells)
+
+
 def blocks(access: Access, width: int) -> Iterator[tuple[Block, NDArray[np.int64]]]:
     """Slices of a state of `width` units, each with the contents expected there."""
     cells = slice(*access.cells)
@@ -92,14 +99,16 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
     layer = facts.layers[command.layer]
     reads = [
         _map_access(
-            facts, number, facts.needed_rows(layer, i, command.rows),
+            facts, number, layer.inputs[i].tensor, facts.needed_rows(layer, i, command.rows),
             facts.operand_channels(layer, i, command.channels), command.tile,
         )
         for i, number in enumerate(command.inputs)
     ]  # fmt: skip
     for number in command.weights:
         reads.append(_weights(facts, number, command.channels, command.tile))
-    written = _map_access(facts, command.output, command.rows, command.channels, command.tile)
+    written = _map_access(
+        facts, command.output, layer.output, command.rows, command.channels, command.tile
+    )
     return Command(
         index, True, command.start_cycle, command.end_cycle,
         tuple(a for a in reads if a is not None), tuple(a for a in (written,) if a is not None),
@@ -111,16 +120,24 @@ def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
     if command.role == "weights":
         access = _weights(facts, command.buffer, command.channels, tile)
     else:
-        access = _map_access(facts, command.buffer, command.rows, command.channels, tile)
+        access = _map_access(
+            facts, command.buffer, command.tensor, command.rows, command.channels, tile
+        )
     found = tuple(a for a in (access,) if a is not None)
     reads, writes = ((), found) if command.kind == "load" else (found, ())
     return Command(index, False, command.start_cycle, command.end_cycle, reads, writes)
 
 
 def _map_access(
-    facts: Facts, number: int, rows: tuple[int, int], channels: Channels, tile: int
+    facts: Facts, number: int, tensor: str, rows: tuple[int, int], channels: Channels, tile: int
 ) -> Access | None:
+    """Rows of channels of `tensor`, in a buffer of it or of a map that it is a piece of."""
     buffer = facts.schedule.buffers[number]
+    try:
+        channels = facts.channels_in(buffer.tensor, tensor, channels)
+        facts.map_cells(buffer.tensor, channels)
+    except (KeyError, ValueError):
+        return None  # the wrong buffer: said by `spm_opt.verify.operands`
     if buffer.kind in ("channel_input", "channel_output"):
         return _tile(facts, number, channels, tile)
     return _rows(facts, number, rows, channels)

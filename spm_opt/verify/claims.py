@@ -58,6 +58,7 @@ def roofline(facts: Facts) -> Iterator[str]:
         * rows[layer.output]
         // layer.rows
         for layer in network.layers
+        if layer.name not in facts.copy_free
     )
     compulsory = sum(layer.weight_bytes for layer in network.layers)
     compulsory += sum(

@@ -12,7 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.verify.accesses import Access, Command, blocks, commands_in_time, state_shape
+from spm_opt.verify.accesses import (
+    Access,
+    Command,
+    blocks,
+    commands_in_time,
+    shared_with,
+    state_shape,
+)
 from spm_opt.verify.coverage import runs_text
 from spm_opt.verify.facts import ROW_KINDS, Facts
 
@@ -27,6 +34,7 @@ def data_present(facts: Facts) -> Iterator[str]:
     shapes = [state_shape(facts, number) for number in range(len(facts.schedule.buffers))]
     held = [np.full(shape, _NOTHING, dtype=np.int64) for shape in shapes]
     ready = [np.full(shape, _NEVER, dtype=np.int64) for shape in shapes]
+    others = _sharers(facts)
     dram = _Dram(facts)
     for command in commands_in_time(facts):
         for access in (*command.reads, *command.writes):
@@ -40,6 +48,18 @@ def data_present(facts: Facts) -> Iterator[str]:
             for block, content in blocks(access, shapes[access.buffer][1]):
                 held[access.buffer][block] = content
                 ready[access.buffer][block] = command.end_cycle
+            for number in others[access.buffer]:
+                # what lay in the same bytes is gone
+                for block, _ in blocks(shared_with(facts, access, number), shapes[number][1]):
+                    held[number][block] = _NOTHING
+
+
+def _sharers(facts: Facts) -> list[list[int]]:
+    """The other buffers that have each one's bytes."""
+    groups: dict[int, list[int]] = {}
+    for number, first in enumerate(facts.sharing):
+        groups.setdefault(first, []).append(number)
+    return [[n for n in groups[first] if n != i] for i, first in enumerate(facts.sharing)]
 
 
 def _overflow(facts: Facts, command: Command, access: Access) -> str:

@@ -6,11 +6,14 @@ Only indexing and single-event arithmetic; no rule and no verdict belongs here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import networkx as nx
 
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network, Tensor
 from spm_opt.graph.ops import RowMap, row_axis
+from spm_opt.graph.pieces import copy_free, pieces
 from spm_opt.schedule import Buffer, Schedule, Transfer
 
 Channels = tuple[int, int] | None
@@ -48,6 +51,12 @@ class Facts:
         Per layer (its work and weights) and per feature map, the sorted channels at which any
         record cuts it, with 0 and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one
         *cell*: nothing splits it.
+    pieces : mapping of (str, str) to (int, int)
+        Channels of the second map that the first is, for all pairs where it is a piece.
+    copy_free : frozenset of str
+        Layers that need not run where their pieces lie in place.
+    sharing : tuple of int
+        For each buffer, the first of those that have the same bytes, itself where it is alone.
     """
 
     schedule: Schedule
@@ -56,6 +65,9 @@ class Facts:
     row_maps: dict[str, tuple[RowMap, ...]]
     cuts: dict[str, tuple[int, ...]]
     map_cuts: dict[str, tuple[int, ...]]
+    pieces: Mapping[tuple[str, str], tuple[int, int]]
+    copy_free: frozenset[str]
+    sharing: tuple[int, ...]
 
     def tensor(self, name: str) -> Tensor:
         """Feature map of this name."""
@@ -82,6 +94,25 @@ class Facts:
         if kind_or_role in WEIGHT_KINDS:
             return channel_count(self.layers[name])
         return map_channel_count(self.schedule.network, name)
+
+    def lies_in(self, tensor: str, holder: str) -> bool:
+        """Whether a map is another one, or a piece of it."""
+        return tensor == holder or (tensor, holder) in self.pieces
+
+    def channels_in(self, holder: str, tensor: str, channels: Channels) -> Channels:
+        """`channels` of a map, counted in the map that it is a piece of, or that is a piece of it.
+
+        Channels that a piece does not have come out beyond its own.
+        """
+        if holder == tensor:
+            return channels
+        if (tensor, holder) in self.pieces:
+            begin, end = self.pieces[tensor, holder]
+            return (begin, end) if channels is None else (begin + channels[0], begin + channels[1])
+        begin, _ = self.pieces[holder, tensor]
+        whole = (0, map_channel_count(self.schedule.network, tensor))
+        low, high = whole if channels is None else channels
+        return low - begin, high - begin
 
     def layout(self, tensor: str) -> ChannelLayout:
         """How one row of a map is laid."""
@@ -189,7 +220,64 @@ def facts_of(schedule: Schedule) -> Facts:
         if record.channels is not None:
             table = cuts if kind in WEIGHT_KINDS else map_cuts
             table[record.tensor].update(record.channels)
-    return Facts(schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts))
+    relation = pieces(network)
+    for holder, tensor, read in _moved_pieces(schedule, layers):
+        if (tensor, holder) in relation:
+            map_cuts[holder].update(_shifted(relation[tensor, holder], read))
+        elif (holder, tensor) in relation:
+            begin, end = relation[holder, tensor]
+            map_cuts[tensor].update((begin, end))
+    _settle_pieces(relation, map_cuts)
+    return Facts(
+        schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts), relation,
+        copy_free(network), _shared(schedule.buffers),
+    )  # fmt: skip
+
+
+def _moved_pieces(
+    schedule: Schedule, layers: dict[str, Layer]
+) -> Iterator[tuple[str, str, Channels]]:
+    """Buffers' maps that commands touch as other maps, and which channels of these."""
+    network, buffers = schedule.network, schedule.buffers
+    for compute in schedule.computes:
+        layer = layers[compute.layer]
+        yield buffers[compute.output].tensor, layer.output, compute.channels
+        for i, (operand, number) in enumerate(zip(layer.inputs, compute.inputs, strict=True)):
+            read = network.operand_channels(layer, i, compute.channels)
+            yield buffers[number].tensor, operand.tensor, read
+    for transfer in schedule.transfers:
+        if transfer.role == "map":
+            yield buffers[transfer.buffer].tensor, transfer.tensor, transfer.channels
+
+
+def _shifted(piece: tuple[int, int], channels: Channels) -> tuple[int, int]:
+    begin, end = piece
+    return (begin, end) if channels is None else (begin + channels[0], begin + channels[1])
+
+
+def _settle_pieces(
+    relation: Mapping[tuple[str, str], tuple[int, int]], map_cuts: dict[str, set[int]]
+) -> None:
+    """Cut pieces where the maps that hold them are cut, and the other way round."""
+    grown = True
+    while grown:
+        grown = False
+        for (inner, outer), (begin, end) in relation.items():
+            down = {cut - begin for cut in map_cuts[outer] if begin < cut < end}
+            up = {cut + begin for cut in map_cuts[inner] if 0 < cut < end - begin}
+            if not (down <= map_cuts[inner] and up <= map_cuts[outer]):
+                map_cuts[inner] |= down
+                map_cuts[outer] |= up
+                grown = True
+
+
+def _shared(buffers: Sequence[Buffer]) -> tuple[int, ...]:
+    """The first of the buffers that have the same bytes, for each of them."""
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_nodes_from(range(len(buffers)))
+    graph.add_edges_from((i, b.shares) for i, b in enumerate(buffers) if b.shares is not None)
+    first = {n: min(group) for group in nx.connected_components(graph) for n in group}
+    return tuple(first[i] for i in range(len(buffers)))
 
 
 def _sorted(cuts: dict[str, set[int]]) -> dict[str, tuple[int, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.verify.facts import (
     ROW_KINDS,
@@ -42,14 +43,14 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
     for i, (operand, number) in enumerate(zip(layer.inputs, command.inputs, strict=True)):
         buffer = buffers[number]
         wanted = facts.operand_channels(layer, i, command.channels)
-        if buffer.kind not in _READABLE or buffer.tensor != operand.tensor:
+        if buffer.kind not in _READABLE or not facts.lies_in(operand.tensor, buffer.tensor):
             yield f"reads {operand.tensor!r} from buffer {buffer.name!r}, which {_holds(buffer)}"
-        elif not _inside(facts.channels_of("map", operand.tensor), wanted, buffer.channels):
+        elif not _holds_channels(facts, buffer, operand.tensor, wanted):
             yield f"reads channels that buffer {buffer.name!r} does not hold"
     output = buffers[command.output]
-    if output.kind not in _WRITABLE or output.tensor != layer.output:
+    if output.kind not in _WRITABLE or not facts.lies_in(layer.output, output.tensor):
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
-    elif not _inside(channel_count(layer), command.channels, output.channels):
+    elif not _holds_channels(facts, output, layer.output, command.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"
     elif output.kind == "channel_output" and command.rows != (0, layer.rows):
         yield f"writes some rows of a channel tile to buffer {output.name!r}"
@@ -89,7 +90,7 @@ def transfer_ends(facts: Facts) -> Iterator[str]:
 def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
     buffer = facts.schedule.buffers[command.buffer]
     right_kinds = WEIGHT_KINDS if command.role == "weights" else _MAP_KINDS
-    if buffer.kind not in right_kinds or buffer.tensor != command.tensor:
+    if buffer.kind not in right_kinds or not _belongs(facts, buffer, command):
         yield f"uses buffer {buffer.name!r}, which {_holds(buffer)}"
         return
     if command.kind == "store" and command.role == "weights":
@@ -102,11 +103,74 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
         yield f"names no tile, but buffer {buffer.name!r} holds tiles"
     if buffer.kind in WEIGHT_KINDS and facts.layers[command.tensor].weight_bytes == 0:
         yield "moves weights of a layer that has none"
-    total = facts.channels_of(buffer.kind, buffer.tensor)
-    if not _inside(total, command.channels, buffer.channels):
+    if command.role == "weights":
+        total = facts.channels_of(buffer.kind, buffer.tensor)
+        held = _inside(total, command.channels, buffer.channels)
+    else:
+        held = _holds_channels(facts, buffer, command.tensor, command.channels)
+    if not held:
         yield f"moves channels that buffer {buffer.name!r} does not hold"
     if buffer.kind in _MAP_TILES and command.rows != (0, facts.tensor(command.tensor).rows):
         yield f"moves some rows of a channel tile in buffer {buffer.name!r}"
+
+
+def _belongs(facts: Facts, buffer: Buffer, command: Transfer) -> bool:
+    """Whether a buffer holds what a transfer moves: the tensor, or (of maps) a piece of it."""
+    if command.role == "weights" or buffer.tensor == command.tensor:
+        return buffer.tensor == command.tensor
+    # a piece goes where it belongs; what is loaded as another map lies in a buffer of that
+    return command.kind == "store" and (buffer.tensor, command.tensor) in facts.pieces
+
+
+def _holds_channels(facts: Facts, buffer: Buffer, tensor: str, channels: Channels) -> bool:
+    """Whether a buffer has room for channels of a map that lies in its own, or holds it."""
+    total = facts.channels_of("map", buffer.tensor)
+    low, high = facts.channels_in(buffer.tensor, tensor, channels) or (0, total)
+    return low >= 0 and high <= total and _inside(total, (low, high), buffer.channels)
+
+
+def in_place(facts: Facts) -> Iterator[str]:
+    """A compute that reads bytes which it writes does so element by element, or apart."""
+    for index, command in enumerate(facts.schedule.computes):
+        layer = facts.layers[command.layer]
+        for i, number in enumerate(command.inputs):
+            if facts.sharing[number] == facts.sharing[command.output] and not (
+                _apart(facts, command, i) or _element_wise(facts, layer, i, command)
+            ):
+                yield (
+                    f"{compute_label(facts, index)} reads {layer.inputs[i].tensor!r} from bytes "
+                    f"of buffer {facts.schedule.buffers[number].name!r} that it writes"
+                )
+
+
+def _apart(facts: Facts, command: Compute, i: int) -> bool:
+    """Whether operand and output are different channels of one buffer."""
+    layer, number = facts.layers[command.layer], command.inputs[i]
+    if number != command.output:
+        return False
+    holder = facts.schedule.buffers[number].tensor
+    if not (facts.lies_in(layer.inputs[i].tensor, holder) and facts.lies_in(layer.output, holder)):
+        return False
+    wanted = facts.operand_channels(layer, i, command.channels)
+    total = facts.channels_of("map", holder)
+    read = facts.channels_in(holder, layer.inputs[i].tensor, wanted) or (0, total)
+    written = facts.channels_in(holder, layer.output, command.channels) or (0, total)
+    return read[1] <= written[0] or written[1] <= read[0]
+
+
+def _element_wise(facts: Facts, layer: Layer, i: int, command: Compute) -> bool:
+    """Whether each output element needs the operand's element at its own place only."""
+    operand = layer.inputs[i]
+    read, written = facts.tensor(operand.tensor), facts.tensor(layer.output)
+    alike = read.shape == operand.shape == written.shape and read.dtype == written.dtype
+    own = facts.schedule.buffers[command.output].tensor == layer.output
+    return (
+        alike
+        and own
+        and facts.schedule.buffers[command.inputs[i]].tensor == operand.tensor
+        and layer.op.in_place(i, layer.input_shapes, layer.output_shape)
+        and facts.needed_rows(layer, i, command.rows) == command.rows
+    )
 
 
 def _inside(total: int, inner: Channels, outer: Channels) -> bool:

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.verify.accesses import Access, Command, blocks, commands_in_time, state_shape
+from spm_opt.verify.accesses import (
+    Access,
+    Command,
+    blocks,
+    commands_in_time,
+    shared_with,
+    state_shape,
+)
 from spm_opt.verify.facts import Facts, compute_label, transfer_label
 from spm_opt.verify.timing import replay
 
@@ -51,19 +58,30 @@ def races(facts: Facts) -> Iterator[str]:
     commands = [c for c in commands_in_time(facts) if c.end_cycle > c.start_cycle]
     for who, command in enumerate(commands):
         clashes: dict[tuple[int, int], None] = {}
-        for access in command.reads:
+        reads, writes = _merged(facts, command.reads), _merged(facts, command.writes)
+        for access in reads:
             for other in writers[access.buffer].running(access, command.start_cycle):
                 clashes[other, access.buffer] = None
-        for access in command.writes:
+        for access in writes:
             for latest in (readers[access.buffer], writers[access.buffer]):
                 for other in latest.running(access, command.start_cycle):
                     clashes[other, access.buffer] = None
         for other, number in clashes:
             yield _sentence(facts, commands[other], command, number)
-        for access in command.reads:
+        for access in reads:
             readers[access.buffer].record(access, command.end_cycle, who)
-        for access in command.writes:
+        for access in writes:
             writers[access.buffer].record(access, command.end_cycle, who)
+
+
+def _merged(facts: Facts, accesses: tuple[Access, ...]) -> tuple[Access, ...]:
+    """Accesses by the first buffer that has their bytes."""
+    return tuple(
+        access
+        if (first := facts.sharing[access.buffer]) == access.buffer
+        else shared_with(facts, access, first)
+        for access in accesses
+    )
 
 
 def _sentence(facts: Facts, one: Command, other: Command, number: int) -> str:
@@ -106,8 +124,9 @@ def ordered(facts: Facts) -> Iterator[str]:
             continue
         other = 1 - engine
         done = runs[engine][place].done[other]
-        awaited = [(writers[access.buffer], access) for access in command.reads]
-        for access in command.writes:
+        reads, writes = _merged(facts, command.reads), _merged(facts, command.writes)
+        awaited = [(writers[access.buffer], access) for access in reads]
+        for access in writes:
             awaited += [(readers[access.buffer], access), (writers[access.buffer], access)]
         unordered = {
             (last, access.buffer)
@@ -120,7 +139,7 @@ def ordered(facts: Facts) -> Iterator[str]:
                 f"nothing makes {command.label(facts)} wait for {label(facts, last)}, which "
                 f"touches the same bytes of buffer {facts.schedule.buffers[number].name!r}"
             )
-        for access in command.reads:
+        for access in reads:
             readers[access.buffer].record(access, engine, place)
-        for access in command.writes:
+        for access in writes:
             writers[access.buffer].record(access, engine, place)

@@ -8,6 +8,7 @@ import numpy as np
 
 from spm_opt.schedule import Buffer, Transfer
 from spm_opt.verify.facts import (
+    ROW_KINDS,
     TILE_KINDS,
     Facts,
     compute_label,
@@ -83,7 +84,7 @@ def _width(facts: Facts, buffer: Buffer, command: Transfer) -> int:
 
 
 def buffers_apart(facts: Facts) -> Iterator[str]:
-    """No two buffers share a byte at a step."""
+    """No two buffers share a byte at a step, unless they say so."""
     buffers = facts.schedule.buffers
     offset = np.array([b.offset_bytes for b in buffers], dtype=np.int64)
     end = offset + np.array([b.size_bytes for b in buffers], dtype=np.int64)
@@ -93,11 +94,30 @@ def buffers_apart(facts: Facts) -> Iterator[str]:
         clash = (offset[i + 1 :] < end[i]) & (end[i + 1 :] > offset[i])
         clash &= (first[i + 1 :] < last[i]) & (last[i + 1 :] > first[i])
         for j in np.flatnonzero(clash) + i + 1:
+            if facts.sharing[i] == facts.sharing[j]:
+                continue
             yield (
                 f"buffers {buffer.name!r} and {buffers[j].name!r} overlap at bytes "
                 f"{max(offset[i], offset[j])} .. {min(end[i], end[j])} in step "
                 f"{max(first[i], first[j])}"
             )
+
+
+def sharing_alike(facts: Facts) -> Iterator[str]:
+    """Buffers that share bytes share all of them, unit by unit."""
+    for buffer in facts.schedule.buffers:
+        if buffer.shares is None:
+            continue
+        other = facts.schedule.buffers[buffer.shares]
+        rows = buffer.kind in ROW_KINDS and other.kind in ROW_KINDS
+        if not rows or _extent(buffer) != _extent(other):
+            yield f"buffer {buffer.name!r} shares the bytes of {other.name!r}, but differs from it"
+        elif buffer.first_step >= other.end_step or other.first_step >= buffer.end_step:
+            yield f"buffer {buffer.name!r} shares the bytes of {other.name!r}, but in other steps"
+
+
+def _extent(buffer: Buffer) -> tuple[int, int, int, int]:
+    return buffer.offset_bytes, buffer.size_bytes, buffer.count, buffer.unit_bytes
 
 
 def touched_while_resident(facts: Facts) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from spm_opt.graph.network import Layer
+from spm_opt.graph.pieces import copy_free
 from spm_opt.schedule import FORMAT_VERSION, Buffer, Compute, Schedule, Step, Transfer
 from spm_opt.verify.facts import (
     ROW_KINDS,
@@ -163,6 +164,8 @@ def _buffer(
     yield from _channels(where, buffer.channels, channels)
     if buffer.count < 1 or buffer.unit_bytes < 1:
         yield f"{where} has {buffer.count} units of {buffer.unit_bytes} bytes"
+    if buffer.shares is not None and not 0 <= buffer.shares < len(schedule.buffers):
+        yield f"{where} shares buffer {buffer.shares}, outside 0 .. {len(schedule.buffers)}"
     if not 0 <= buffer.first_step < buffer.end_step <= len(schedule.steps):
         yield (
             f"{where} is resident at steps {buffer.first_step} .. {buffer.end_step}, "
@@ -241,6 +244,9 @@ def _tiles_exist(schedule: Schedule) -> Iterator[str]:
     computed: dict[int, set[int]] = defaultdict(set)
     for compute in schedule.computes:
         computed[compute.step].add(compute.tile)
+    idle = copy_free(schedule.network)
     for index, step in enumerate(schedule.steps):
-        if len(computed[index]) != step.tiles:
+        # where all pieces lie in place there is nothing to do
+        nothing = not computed[index] and step.tiles == 1 and idle.issuperset(step.layers)
+        if len(computed[index]) != step.tiles and not nothing:
             yield f"step {index} has {step.tiles} tiles but computes {len(computed[index])} of them"

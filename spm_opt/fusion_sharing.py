@@ -1,0 +1,189 @@
+"""Buffers that groups need not have: outputs that lie inside, or over, what is there anyway.
+
+Three ways, all of them facts of a group and its cutting, none of them a choice: they take space or
+work away and nothing else changes.
+
+- **joined**: all inputs of a concatenation are computed in the group, and nobody else reads them:
+  their layers write them straight into its output, and it has nothing left to do.
+- **in place**: an element-wise layer writes its output over an input that only it reads.
+- **taking over**: the same across the border: an input that lies whole in SPM, and that nobody
+  needs after the group, becomes the output that is kept. Row by row: no row may be overwritten
+  that a later command of the group still reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.graph.network import Layer
+from spm_opt.site import Site
+from spm_opt.tiling import Chain, Ints
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Layers of a chain, by place in it, whose output has no buffer of its own.
+
+    Attributes
+    ----------
+    elided : frozenset of int
+        Concatenations that have nothing to do.
+    inside : dict of int to int
+        Layer whose output is a piece, and the concatenation.
+    over : dict of int to int
+        Layer whose output is overwritten, and the layer that does so.
+    """
+
+    elided: frozenset[int]
+    inside: dict[int, int]
+    over: dict[int, int]
+
+    def free(self, i: int) -> bool:
+        """Whether the i-th layer's output needs no space."""
+        return i in self.inside or i in self.over
+
+
+NOTHING = Sharing(frozenset(), {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A kept map that takes the space of one that dies.
+
+    Attributes
+    ----------
+    dying, kept : int
+        Maps.
+    safe : bool array (cuttings,)
+        Whether no row is overwritten too early.
+    """
+
+    dying: int
+    kept: int
+    safe: Flags
+
+
+def sharing(site: Site, chain: Chain, halo: str) -> Sharing:
+    """What the layers of a chain can share among themselves."""
+    if not site.aliases or halo != "retain" or len(chain.layers) == 1:
+        return NOTHING
+    place = {index: i for i, index in enumerate(chain.layers)}
+    inside: dict[int, int] = {}
+    elided: set[int] = set()
+    for i, index in enumerate(chain.layers):
+        makers = [_private_maker(site, t, index, place) for t in site.joins.get(index, ())]
+        if makers and None not in makers:
+            elided.add(i)
+            inside.update({maker: i for maker in makers if maker is not None})
+    over: dict[int, int] = {}
+    for i, index in enumerate(chain.layers):
+        # a piece has the rows of the joined map for company: nothing else fits there
+        if i not in inside and site.network.layers[index].output not in site.written_into:
+            makers = [
+                _private_maker(site, tensor, index, place)
+                for tensor in _overwritable(site, site.network.layers[index])
+            ]
+            over.update({maker: i for maker in makers[:1] if maker is not None})
+    return Sharing(frozenset(elided), inside, over)
+
+
+def _private_maker(site: Site, tensor: str, reader: int, place: dict[int, int]) -> int | None:
+    """Place in the chain of the layer that computes `tensor` for `reader` only."""
+    network = site.network
+    alone = network.readers[tensor] == (reader,) and tensor not in network.outputs
+    return place.get(network.producer.get(tensor, -1)) if alone else None
+
+
+def _overwritable(site: Site, layer: Layer) -> Iterator[str]:
+    """Inputs that the layer's output may be written over, element by element."""
+    tensors = site.network.tensors
+    written = tensors[layer.output]
+    for i, operand in enumerate(layer.inputs):
+        own = tensors[operand.tensor]
+        same = own.shape == operand.shape == written.shape and own.dtype == written.dtype
+        if same and layer.op.in_place(i, layer.input_shapes, layer.output_shape):
+            yield operand.tensor
+
+
+def takeovers(site: Site, chain: Chain, halo: str) -> tuple[Takeover, ...]:
+    """Maps that the outputs of a chain's layers can take the space of."""
+    if not site.aliases or halo != "retain":
+        return ()
+    end = site.spans[site.position[chain.layers[0]]][1]
+    found: list[Takeover] = []
+    holders = {place.tensor for t in chain.needs if (place := site.read_from.get(t)) is not None}
+    for i, index in enumerate(chain.layers):
+        layer = site.network.layers[index]
+        for tensor in _overwritable(site, layer):
+            dies = tensor in chain.needs and site.last_use(tensor) < end
+            if dies and tensor not in holders:
+                dying, kept = site.map_index[tensor], site.map_index[layer.output]
+                found.append(Takeover(dying, kept, _safe(site, chain, i, tensor)))
+    return tuple(found)
+
+
+def _safe(site: Site, chain: Chain, i: int, tensor: str) -> Flags:
+    """Whether, in each cutting, nobody reads rows of `tensor` that the i-th layer overwrote."""
+    cuts, written = chain.cuts, chain.computed[i].end
+    before = np.concatenate((np.zeros(1, dtype=np.int64), written[:-1]))
+    before[cuts.starts] = 0
+    safe: Flags = np.ones(len(cuts.owner), dtype=np.bool_)
+    for m, index in enumerate(chain.layers):
+        layer = site.network.layers[index]
+        # layers that come first in the chain compute last
+        overwritten = before if m >= i else written
+        for n, operand in enumerate(layer.inputs):
+            if operand.tensor == tensor:
+                alike = m != i or layer.op.in_place(n, layer.input_shapes, layer.output_shape)
+                safe &= alike & (chain.read[m][n].begin >= overwritten)
+    kept: Flags = np.logical_and.reduceat(safe, cuts.starts)
+    return kept
+
+
+def applied(
+    found: tuple[Takeover, ...], reads: tuple[int, ...], keeps: tuple[int, ...], cutting: int
+) -> list[tuple[int, int]]:
+    """The takeovers ``(dying, kept)`` that come about, each map in one at most, first come."""
+    done: list[tuple[int, int]] = []
+    used: set[int] = set()
+    for takeover in found:
+        pair = takeover.dying, takeover.kept
+        fits = takeover.dying in reads and takeover.kept in keeps and takeover.safe[cutting]
+        if fits and not used.intersection(pair):
+            used.update(pair)
+            done.append(pair)
+    return done
+
+
+def saved_bytes(
+    found: tuple[Takeover, ...], chosen: dict[tuple[str, int], Flags], sizes: dict[int, int]
+) -> Ints | None:
+    """Space that takeovers save, patterns by cuttings; None where there are none.
+
+    Parameters
+    ----------
+    chosen : mapping of (str, int) to bool array (patterns,)
+        Whether a pattern reads, or keeps, a map.
+    sizes : mapping of int to int
+        Space of each map that may be kept.
+    """
+    total: Ints | None = None
+    used: dict[int, Flags] = {}
+    for takeover in found:
+        read, kept = chosen.get(("read", takeover.dying)), chosen.get(("keep", takeover.kept))
+        if read is None or kept is None:
+            continue
+        both = (read & kept)[:, None] & takeover.safe[None, :]
+        for t in (takeover.dying, takeover.kept):
+            both = both & ~used.get(t, np.zeros_like(both))
+        for t in (takeover.dying, takeover.kept):
+            used[t] = used.get(t, np.zeros_like(both)) | both
+        gain = both * np.int64(sizes[takeover.kept])
+        total = gain if total is None else total + gain
+    return total

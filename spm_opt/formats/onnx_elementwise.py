@@ -22,6 +22,10 @@ def _unary(draft: Draft, node: Node, mode: str) -> None:
     draft.emit(node, Unary(mode), node.inputs[:1])
 
 
+def _swish(draft: Draft, node: Node) -> None:
+    _unary(draft, node, "silu" if node.real("alpha", 1.0) == 1.0 else "quick_gelu")
+
+
 def _clip(draft: Draft, node: Node) -> None:
     low, high = _bound(draft, node, 1, "min"), _bound(draft, node, 2, "max")
     known: dict[float | None, str] = {None: "relu", 6.0: "relu6"} if low == 0 else {}
@@ -89,7 +93,7 @@ def _qlinear_binary(draft: Draft, node: Node, mode: str) -> None:
 _UNARY: Final = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "LeakyRelu": "leaky_relu",
     "ThresholdedRelu": "thresholded_relu", "Elu": "elu", "Selu": "selu", "Celu": "celu",
-    "Gelu": "gelu", "FastGelu": "gelu", "QuickGelu": "quick_gelu", "Swish": "silu", "Mish": "mish",
+    "Gelu": "gelu", "FastGelu": "gelu", "QuickGelu": "quick_gelu", "Mish": "mish",
     "HardSwish": "hardswish", "HardSigmoid": "hardsigmoid", "Softplus": "softplus",
     "Softsign": "softsign", "Erf": "erf", "Exp": "exp", "Log": "log", "Sqrt": "sqrt",
     "Reciprocal": "reciprocal", "Abs": "abs", "Neg": "neg", "Sign": "sign", "Floor": "floor",
@@ -110,6 +114,7 @@ TRANSLATORS: Final[dict[str, Callable[[Draft, Node], None]]] = {
     **{kind: partial(_unary, mode=mode) for kind, mode in _UNARY.items()},
     **{kind: partial(_binary, mode=mode) for kind, mode in _BINARY.items()},
     "Div": _div,
+    "Swish": _swish,
     "Clip": _clip,
     "PRelu": _prelu,
     "QLinearAdd": partial(_qlinear_binary, mode="add"),

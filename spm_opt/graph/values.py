@@ -48,7 +48,7 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
         "lrn_bias": "normalize lrn",
         "lrn_size": "normalize lrn: channels summed, (size - 1) // 2 of them before",
         "alpha": "leaky_relu, elu, celu: slope; selu; thresholded_relu: least input that passes; "
-        "hardsigmoid, hardswish: clamp(alpha x + beta, 0, 1); quick_gelu, silu: sigmoid(alpha x)",
+        "hardsigmoid, hardswish: clamp(alpha x + beta, 0, 1); quick_gelu: sigmoid(alpha x)",
         "beta": "hardsigmoid, hardswish",
         "gamma": "selu: factor of the whole",
         "min": "clip: lower bound",
@@ -108,7 +108,7 @@ class LayerValues:
     parameters : mapping of str to float
         What the operator does not record, by the names of `PARAMETERS`.
     before_activation : Quantization or None
-        Where the source rounds the value that a folded activation reads; None after which nothing
+        Where the source rounds the value that a folded activation reads; None where nothing
         is rounded, and for a clamp that keeps the scale, where rounding once is the same.
     constant_scale : tuple of (Quantization or None)
         Of each of `Layer.weights` but kernels and biases of convolutions and linear layers: how

@@ -73,6 +73,9 @@ DeterministicLimit = Annotated[
 Workers = Annotated[int, typer.Option(help="search workers; 0: one per core")]
 Seed = Annotated[int, typer.Option(help="seed of the search")]
 Orders = Annotated[int, typer.Option(help="topological orders to try on branchy networks")]
+Aliases = Annotated[
+    str, typer.Option(help="on | off: write in place; concatenate and split without copies")
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -143,6 +146,7 @@ def solve(
     workers: Workers = 0,
     seed: Seed = 0,
     orders: Orders = 4,
+    aliases: Aliases = "on",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -158,7 +162,7 @@ def solve(
             hw,
             strategy=strategy,
             objective=objective,
-            prefetch=_on_off(prefetch),
+            prefetch=_on_off(prefetch, "prefetch"),
             dtype=dtype,
             batch=batch,
             dims=parse_dims(dim or ()),
@@ -167,6 +171,7 @@ def solve(
             workers=workers,
             seed=seed,
             orders=orders,
+            aliases=_on_off(aliases, "aliases"),
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )
@@ -197,6 +202,7 @@ def compare(
     workers: Workers = 0,
     seed: Seed = 0,
     orders: Orders = 4,
+    aliases: Aliases = "on",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -215,7 +221,7 @@ def compare(
             hw,
             strategies=tuple(name.strip() for name in strategies.split(",")),
             objective=objective,
-            prefetch=_on_off(prefetch),
+            prefetch=_on_off(prefetch, "prefetch"),
             dtype=dtype,
             batch=batch,
             dims=parse_dims(dim or ()),
@@ -224,6 +230,7 @@ def compare(
             workers=workers,
             seed=seed,
             orders=orders,
+            aliases=_on_off(aliases, "aliases"),
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )
@@ -342,9 +349,9 @@ def parse_dims(settings: Iterable[str]) -> dict[str, int]:
     return dims
 
 
-def _on_off(text: str) -> bool:
+def _on_off(text: str, option: str) -> bool:
     if text not in ("on", "off"):
-        raise InputError("unknown choice", field="--prefetch", found=text, allowed=("on", "off"))
+        raise InputError("unknown choice", field=f"--{option}", found=text, allowed=("on", "off"))
     return text == "on"
 
 

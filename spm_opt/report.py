@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from spm_opt.schedule import Schedule
+from spm_opt.schedule import Buffer, Schedule
 from spm_opt.units import format_bytes
 
 if TYPE_CHECKING:  # rich takes longer to import than `spm-opt --help` should
@@ -27,6 +27,17 @@ class DramBytes(TypedDict):
     total: int
     weights: int
     feature_maps: int
+
+
+class AliasBytes(TypedDict):
+    """Bytes saved by maps that lie over or inside others.
+
+    ``in_place``: scratchpad bytes of buffers that took over those of another one; ``not_copied``:
+    bytes of the maps that concatenations and splits did not have to copy.
+    """
+
+    in_place: int
+    not_copied: int
 
 
 class SolveFigures(TypedDict):
@@ -46,11 +57,13 @@ class SolveFigures(TypedDict):
     macs: int
     recomputed_macs: int
     spm_peak_bytes: int
+    spm_load_bytes: int
     spm_capacity_bytes: int
     layers: int
     groups: int
     fused_layers: int
     pinned_feature_maps: int
+    aliased_bytes: AliasBytes
     solve_seconds: float
     verified: bool
     order: str
@@ -124,6 +137,34 @@ def pinned_map_count(schedule: Schedule) -> int:
     )
 
 
+def spm_load_bytes(schedule: Schedule) -> int:
+    """Most bytes that are resident at any step: no placement of these buffers ends lower."""
+    resident: list[dict[int, int]] = [{} for _ in schedule.steps]
+    for buffer in schedule.buffers:
+        for step in range(buffer.first_step, buffer.end_step):
+            # buffers that share bytes have one address
+            resident[step][_host(schedule, buffer)] = buffer.size_bytes
+    return max((sum(sizes.values()) for sizes in resident), default=0)
+
+
+def _host(schedule: Schedule, buffer: Buffer) -> int:
+    """Identity of the bytes that a buffer has: its own, or those that it took over."""
+    while buffer.shares is not None:
+        buffer = schedule.buffers[buffer.shares]
+    return id(buffer)
+
+
+def alias_bytes(schedule: Schedule) -> AliasBytes:
+    """What lies over or inside something else."""
+    network = schedule.network
+    computed = {command.layer for command in schedule.computes}
+    idle = [layer.output for layer in network.layers if layer.name not in computed]
+    return AliasBytes(
+        in_place=sum(b.size_bytes for b in schedule.buffers if b.shares is not None),
+        not_copied=sum(network.tensors[name].size_bytes for name in idle),
+    )
+
+
 def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
     """Every number that a solve reports.
 
@@ -158,11 +199,13 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         macs=claims.macs,
         recomputed_macs=claims.recomputed_macs,
         spm_peak_bytes=claims.spm_peak_bytes,
+        spm_load_bytes=spm_load_bytes(schedule),
         spm_capacity_bytes=schedule.hardware.spm.capacity_bytes,
         layers=len(schedule.network.layers),
         groups=len(schedule.steps),
         fused_layers=fused_layer_count(schedule),
         pinned_feature_maps=pinned_map_count(schedule),
+        aliased_bytes=alias_bytes(schedule),
         solve_seconds=made.solve_seconds,
         verified=verified,
         order=made.order,
@@ -277,6 +320,10 @@ def _latency(cycles: int, frequency_hz: int | None) -> str:
     return text if frequency_hz is None else f"{text} ({1e3 * cycles / frequency_hz:.3f} ms)"
 
 
+def _aliased(saved: AliasBytes) -> str:
+    return f"{_size(saved['in_place'])} in place, {_size(saved['not_copied'])} not copied"
+
+
 def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[str, str]]:
     dram = figures["dram_bytes"]
     latency, roofline = figures["latency_cycles"], figures["roofline_cycles"]
@@ -294,6 +341,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         ("  feature maps", _size(dram["feature_maps"])),
         ("MACs", f"{figures['macs']:,} and {figures['recomputed_macs']:,} recomputed"),
         ("SPM peak", f"{_size(figures['spm_peak_bytes'])}, {_percent(used)} of the capacity"),
+        ("saved by aliases", _aliased(figures["aliased_bytes"])),
         ("layers", f"{figures['layers']} in {figures['groups']} groups"),
         ("fused layers", str(figures["fused_layers"])),
         ("pinned feature maps", str(figures["pinned_feature_maps"])),

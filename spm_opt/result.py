@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from spm_opt.errors import InputError
-from spm_opt.report import DramBytes, SolveFigures, as_text, solve_figures, solve_table
+from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
 from spm_opt.schedule import Schedule
 
 #: what `Result.save` writes; the schedule last, so that where it stands the others do too
@@ -127,6 +127,16 @@ class Result:
     def pinned_feature_maps(self) -> int:
         """Feature maps held whole in SPM past the step that first fills them."""
         return self.to_dict()["pinned_feature_maps"]
+
+    @property
+    def spm_load_bytes(self) -> int:
+        """Most bytes resident at any step: a bound on `spm_peak_bytes` for these buffers."""
+        return self.to_dict()["spm_load_bytes"]
+
+    @property
+    def aliased_bytes(self) -> AliasBytes:
+        """Bytes saved by writing in place, and by concatenations and splits without copies."""
+        return self.to_dict()["aliased_bytes"]
 
     @property
     def solve_seconds(self) -> float:

@@ -266,9 +266,6 @@ class Chain:
         weight = self.layer.weights[index]
         if self.kernel is not None and weight.role == "bias" and array.size == weight.elements:
             array = array.reshape(weight.shape)
-        if isinstance(self.layer.op, Concat):
-            # a batch that the file does not have
-            array = np.broadcast_to(array, weight.shape)
         if array.shape != weight.shape:
             raise self.error(
                 f"the constant {weight.name!r} has another shape", array.shape, str(weight.shape)
@@ -278,7 +275,7 @@ class Chain:
         whole = np.issubdtype(np.dtype(weight.dtype), np.integer)
         if whole and self.kernel is None and array.dtype.kind == "f":
             raise self.error("integer constants were expected", str(array.dtype), weight.dtype)
-        return np.ascontiguousarray(array.astype(weight.dtype))
+        return array.astype(weight.dtype, order="C")
 
 
 # --- constants of a layer as the source has it ---------------------------------------------------
@@ -305,8 +302,9 @@ def _linear_names(constants: Constants, layer: Layer) -> tuple[str, ...]:
 
 
 def _operand_names(constants: Constants, layer: Layer) -> tuple[str, ...]:
-    """Constants among a node's operands that have any element."""
-    names = constants.draft.sources[layer.name].inputs
+    """Constants among a node's operands that have any element; of a Gemm its addend."""
+    node = constants.draft.sources[layer.name]
+    names = node.inputs[2:] if node.type == "Gemm" else node.inputs
     known = constants.draft.constants
     return tuple(name for name in names if name in known and known[name].elements)
 

@@ -99,9 +99,10 @@ class LayerValues:
         integer convolution or product is int32, in units of input scale x weight scale). Kernels
         are ``(out, in / groups, *kernel)``, those of transposed convolutions ``(in, out / groups,
         *kernel)``, of linear layers always ``(out, in)``. Scale and shift of a group or instance
-        normalisation belong to axis 1; other constants broadcast from the last axis, as in numpy;
-        those of a batch normalisation are scale and shift with mean and variance in them. Empty
-        for an opaque layer of a file.
+        normalisation belong to axis 1; other constants broadcast from the last axis, as in numpy,
+        those of a concatenation to the shapes of its `Concat.constants` (a batch). A batch
+        normalisation has scale and shift, with mean and variance in them. Empty for an opaque
+        layer of a file.
     weight_scale, weight_zero_point : float64 and int64 array (channels,) or (1,), or None
         Of the integer kernel of a convolution or linear layer, by output channel or for all. A
         scale may be negative, or zero.

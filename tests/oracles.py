@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from plan_fixture import loads
 from random_worlds import World
 
 from spm_opt.cpsat.model import JointModel, build, decision_of
@@ -396,9 +397,5 @@ def realised(world: World, problem: Problem, decision: Decision) -> tuple[Cost, 
     """Latency and bytes of a decision on the machine, and the most space that it takes."""
     layout = lay_out(world.site, problem, world.recipes, decision)
     timeline = run(layout)
-    alive = [
-        sum(b.size_bytes for b in layout.buffers if b.first_step <= step < b.end_step)
-        for step in range(len(layout.programs))
-    ]
     moved = sum(transfer.moved_bytes for transfer in timeline.transfers)
-    return (timeline.latency_cycles, moved), max(alive)
+    return (timeline.latency_cycles, moved), max(loads(layout))

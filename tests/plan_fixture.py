@@ -18,8 +18,9 @@ from spm_opt.graph.builder import Handle, NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.layout import Layout, lay_out
+from spm_opt.layout_space import rectangles
 from spm_opt.parts import source_order
-from spm_opt.problem import Candidate, Problem, led
+from spm_opt.problem import Candidate, Problem, led, written
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 from spm_opt.timeline import run
@@ -147,16 +148,16 @@ def make_world(
 def random_decision(rng: random.Random, problem: Problem, prefetch: bool = True) -> Decision | None:
     """Groups and residencies by lot; None where the lot leads nowhere."""
     modes = {t: (False, True) for t, m in enumerate(problem.maps) if m.in_dram}
-    leaders = led(problem)
+    leaders, writes = led(problem), written(problem)
     used: list[int] = []
-    loads: list[tuple[int, ...]] = []
+    reloaded: list[tuple[int, ...]] = []
     spaces: list[int] = []
     v = 0
     while v < problem.parts:
         options = leaders[v]
         for k in rng.sample(options, min(len(options), 60)):
             c = problem.candidates[k]
-            reloads = _reloads(problem, modes, c)
+            reloads = _reloads(problem, writes, modes, c)
             if reloads is None:
                 continue
             space = _space(problem, modes, c, reloads)
@@ -165,27 +166,36 @@ def random_decision(rng: random.Random, problem: Problem, prefetch: bool = True)
         else:
             return None
         used.append(k)
-        loads.append(reloads)
+        reloaded.append(reloads)
         spaces.append(space)
-        _move_on(rng, problem, modes, c, reloads)
+        _move_on(rng, problem, writes, modes, c, reloads)
         v = c.end
     chosen = [problem.candidates[k] for k in used]
-    resident, reloaded = residencies(chosen, loads)
+    resident, loaded = residencies(chosen, reloaded)
     starts = _weight_starts(rng, problem, chosen, spaces, prefetch)
-    return Decision(tuple(used), resident, reloaded, tuple(starts))
+    return Decision(tuple(used), resident, loaded, tuple(starts))
 
 
 def _reloads(
-    problem: Problem, modes: dict[int, tuple[bool, bool]], c: Candidate
+    problem: Problem, writes: list[list[int]], modes: dict[int, tuple[bool, bool]], c: Candidate
 ) -> tuple[int, ...] | None:
-    reloads = tuple(t for t in c.reads if not modes[t][0])
-    if any(not modes[t][1] for t in (*reloads, *c.streams)):
+    """Maps that `c` has to load whole; None where it cannot run."""
+    nowhere = (False, False)
+    reloads = tuple(t for t in c.reads if not modes.get(t, nowhere)[0])
+    if any(not modes.get(t, nowhere)[1] for t in (*reloads, *c.streams)):
         return None
-    for t in {*c.keeps, *c.stores}:
+    if any(max(problem.maps[t].writers, default=-1) >= c.first for t in reloads):
+        return None  # not all of it is there yet
+    for t in _written(writes, c):
+        # whoever writes a part of a map shares one choice, to leave it alone included
         begun = problem.maps[t].birth < c.first
-        if begun and modes[t] != (t in c.keeps, t in c.stores):
+        if begun and modes.get(t, nowhere) != (t in c.keeps, t in c.stores):
             return None
     return reloads
+
+
+def _written(writes: list[list[int]], c: Candidate) -> set[int]:
+    return {t for part in range(c.first, c.end) for t in writes[part]}
 
 
 def _space(
@@ -199,11 +209,11 @@ def _space(
 
 
 def _move_on(
-    rng: random.Random, problem: Problem, modes: dict[int, tuple[bool, bool]], c: Candidate,
-    reloads: tuple[int, ...],
+    rng: random.Random, problem: Problem, writes: list[list[int]],
+    modes: dict[int, tuple[bool, bool]], c: Candidate, reloads: tuple[int, ...],
 ) -> None:  # fmt: skip
     modes.update(dict.fromkeys(reloads, (True, True)))
-    for t in {*c.keeps, *c.stores}:
+    for t in _written(writes, c):
         modes[t] = (t in c.keeps, t in c.stores)
     for t, (in_spm, in_dram) in list(modes.items()):
         done = max(problem.maps[t].writers, default=-1) < c.end
@@ -232,21 +242,38 @@ def _weight_starts(
 
 
 def first_fit(layout: Layout) -> list[int]:
-    """Offsets, each buffer as low as those placed before it allow."""
+    """Offsets, each buffer as low as those placed before it allow; one for those that share."""
+    found, numbers = rectangles(layout.buffers)
     offsets: list[int] = []
-    for buffer in layout.buffers:
+    for own in found:
         taken = sorted(
-            (offset, offset + other.size_bytes)
-            for offset, other in zip(offsets, layout.buffers, strict=False)
-            if other.first_step < buffer.end_step and buffer.first_step < other.end_step
+            (offset, offset + other.size)
+            for offset, other in zip(offsets, found, strict=False)
+            if other.begin < own.end and own.begin < other.end
         )
         low = 0
         for begin, end in taken:
-            if low + buffer.size_bytes <= begin:
+            if low + own.size <= begin:
                 break
             low = max(low, end)
         offsets.append(low)
-    return offsets
+    return [offsets[number] for number in numbers]
+
+
+def loads(layout: Layout) -> list[int]:
+    """Bytes in SPM at each step; what shares bytes counts once."""
+    buffers = layout.buffers
+    found = []
+    for step in range(len(layout.programs)):
+        there: dict[int, int] = {}
+        for index, buffer in enumerate(buffers):
+            if buffer.first_step <= step < buffer.end_step:
+                root = index
+                while (host := buffers[root].shares) is not None:
+                    root = host
+                there[root] = buffer.size_bytes
+        found.append(sum(there.values()))
+    return found
 
 
 def schedule_of(world: World, decision: Decision) -> Schedule | None:

@@ -1,0 +1,153 @@
+/* Convolutions, also transposed. */
+#include "spm_mac.h"
+
+/* Neighbouring output pixels (x0 .. x0 + n) of one output row, at `slot` of the block. */
+typedef struct {
+    int32_t batch, depth, y, x0, n, slot;
+} pixels;
+
+typedef struct {
+    const spm_conv_op *op;
+    const spm_window *in;
+    spm_window out;
+    spm_weights weights;
+    int32_t k0, k1, y0, y1;
+    int32_t count, width, filled;
+    pixels segment[SPM_BLOCK];
+} conv_block;
+
+/* Input index that tap f meets at output o of an axis, -1 for padding. */
+static int32_t source(const spm_conv_op *op, int32_t axis, int32_t o, int32_t f) {
+    int32_t at;
+    if (op->transposed) {
+        at = o + op->pad[axis] - f * op->dilation[axis];
+        if (at < 0 || at % op->stride[axis]) return -1;
+        at /= op->stride[axis];
+    } else {
+        at = o * op->stride[axis] - op->pad[axis] + f * op->dilation[axis];
+    }
+    return at >= 0 && at < op->in_size[axis] ? at : -1;
+}
+
+/* Outputs [*begin, *end) of a segment, *step apart, that meet inputs with tap f along the width. */
+static int32_t reach(const spm_conv_op *op, const pixels *s, int32_t f, int32_t *begin,
+                     int32_t *step) {
+    int32_t stride = op->stride[2], size = op->in_size[2], shift, first, end;
+    if (op->transposed) {
+        shift = op->pad[2] - f * op->dilation[2]; /* input = (x + shift) / stride */
+        first = spm_max(s->x0, -shift);
+        first += (stride - (first + shift) % stride) % stride;
+        end = spm_min(s->x0 + s->n, (size - 1) * stride - shift + 1);
+        *step = stride;
+    } else {
+        shift = op->pad[2] - f * op->dilation[2]; /* input = x * stride - shift */
+        first = spm_max(s->x0, spm_ceil_div(shift, stride));
+        end = spm_min(s->x0 + s->n, spm_ceil_div(size + shift, stride));
+        *step = 1;
+    }
+    *begin = first;
+    return end > first ? (end - first + *step - 1) / *step : 0;
+}
+
+static void stage_segment(const conv_block *b, const pixels *s, int32_t channel, int32_t fz,
+                          int32_t fy, int32_t fx, int64_t row) {
+    const spm_conv_op *op = b->op;
+    int32_t z = source(op, 0, s->depth, fz), y = source(op, 1, s->y, fy), x, step;
+    if (z < 0 || y < 0) return;
+    int32_t n = reach(op, s, fx, &x, &step);
+    if (n <= 0) return;
+    int64_t line = (((int64_t)s->batch * op->in_channels + channel) * op->in_size[0] + z)
+                   * op->in_size[1] + y;
+    int64_t first = line * op->in_size[2] + source(op, 2, x, fx);
+    spm_stage(&op->in, b->in, op->integer, first, op->transposed ? 1 : op->stride[2], n,
+          row + s->slot + x - s->x0, step);
+}
+
+static void stage_taps(const conv_block *b, int32_t group, int32_t begin, int32_t n) {
+    const spm_conv_op *op = b->op;
+    int32_t area = op->kernel[1] * op->kernel[2], volume = op->kernel[0] * area;
+    int32_t inputs = op->in_channels / op->groups, whole = (n + 3) / 4 * 4;
+    spm_clear_staged(op->integer, 0, whole * b->width);
+    for (int32_t t = 0; t < n; t++) {
+        int32_t tap = begin + t, c = group * inputs + tap / volume, f = tap % volume;
+        for (int32_t i = 0; i < b->count; i++)
+            stage_segment(b, &b->segment[i], c, f / area, f % area / op->kernel[2],
+                          f % op->kernel[2], (int64_t)t * b->width);
+    }
+}
+
+static void finish_channel(const conv_block *b, int32_t channel, int32_t row) {
+    const spm_conv_op *op = b->op;
+    const unsigned char *constants =
+        b->weights.base + (int64_t)(channel - b->weights.first) * op->weights.pitch;
+    int32_t run;
+    for (int32_t i = 0; i < b->count; i++) {
+        const pixels *s = &b->segment[i];
+        int64_t line = (((int64_t)s->batch * op->out_channels + channel) * op->out_size[0]
+                        + s->depth) * op->out_size[1] + s->y;
+        unsigned char *to =
+            spm_at(&op->out, &b->out, (uint32_t)(line * op->out_size[2] + s->x0), &run);
+        if (op->integer)
+            spm_finish_i(&op->finish, &op->out, constants, channel, spm_sums_i[row] + s->slot, s->n, to);
+        else
+            spm_finish_f(&op->finish, &op->out, constants, channel, spm_sums_f[row] + s->slot, s->n, to);
+    }
+}
+
+static void conv_channels(const conv_block *b, int32_t group, int32_t k0, int32_t k1, int staged) {
+    const spm_conv_op *op = b->op;
+    int32_t taps = op->in_channels / op->groups * op->kernel[0] * op->kernel[1] * op->kernel[2];
+    spm_clear_sums(op->integer, k1 - k0);
+    for (int32_t begin = 0; begin < taps; begin += SPM_TAPS) {
+        int32_t n = spm_min(SPM_TAPS, taps - begin);
+        if (!staged || taps > SPM_TAPS) stage_taps(b, group, begin, n);
+        for (int32_t k = k0; k < k1; k++) {
+            spm_stage_weights(&op->weights, b->weights, op->integer, k, begin, n, 4);
+            spm_accumulate(op->integer, b->width, n, k - k0);
+        }
+    }
+    for (int32_t k = k0; k < k1; k++) finish_channel(b, k, k - k0);
+}
+
+static void run_block(conv_block *b) {
+    int32_t each = b->op->out_channels / b->op->groups;
+    if (b->filled == 0) return;
+    b->width = b->filled <= SPM_NARROW ? SPM_NARROW : SPM_BLOCK;
+    for (int32_t k = b->k0; k < b->k1;) {
+        int32_t group = k / each, group_end = spm_min(b->k1, (group + 1) * each);
+        for (int staged = 0; k < group_end; staged = 1) {
+            int32_t end = spm_min(group_end, k + SPM_CHANNELS);
+            conv_channels(b, group, k, end, staged);
+            k = end;
+        }
+    }
+    b->count = b->filled = 0;
+}
+
+static void add_pixels(conv_block *b, int32_t batch, int32_t depth, int32_t y) {
+    int32_t width = b->op->out_size[2];
+    for (int32_t x = 0; x < width;) {
+        int32_t n = spm_min(width - x, SPM_BLOCK - b->filled);
+        b->segment[b->count++] = (pixels){batch, depth, y, x, n, b->filled};
+        b->filled += n;
+        x += n;
+        if (b->filled == SPM_BLOCK) run_block(b);
+    }
+}
+
+SPM_KERNEL(conv) {
+    conv_block b = {.op = op, .in = in, .out = out, .weights = weights};
+    int rows = op->channels_are_rows;
+    b.k0 = rows ? part.row0 : part.channel0;
+    b.k1 = rows ? part.row1 : part.channel1;
+    b.y0 = rows ? 0 : part.row0;
+    b.y1 = rows ? 1 : part.row1;
+    int32_t planes = (int32_t)((int64_t)op->out.lead * op->out.channels * op->out.mid
+                               * (op->out.channel_last ? 1 : op->out.last) * op->out.rows
+                               / ((int64_t)op->out_channels * op->out_size[0] * op->out_size[1]
+                                  * op->out_size[2]));
+    for (int32_t batch = 0; batch < planes; batch++)
+        for (int32_t z = 0; z < op->out_size[0]; z++)
+            for (int32_t y = b.y0; y < b.y1; y++) add_pixels(&b, batch, z, y);
+    run_block(&b);
+}

@@ -29,6 +29,15 @@ def check(model: Model, folder: Path, kinds: str) -> Outcome:
     return result
 
 
+#: cases that onnx's own reference computes otherwise than its operators' specification
+ONLY_ONNXRUNTIME = {"transposed, grouped", "local response", "l1", "pad", "align_corners"}
+
+
+def need_runtime(name: str) -> None:
+    if name in ONLY_ONNXRUNTIME:
+        pytest.importorskip("onnxruntime", reason="onnx's reference is wrong here")
+
+
 def conv(m: Model, source: str = "x", inner: int = 3, outer: int = 4, **attributes: object) -> str:
     if "auto_pad" not in attributes:
         attributes.setdefault("pads", [1, 1, 1, 1])
@@ -77,6 +86,7 @@ FOLDED: dict[str, Build] = {
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_what_folds_into_a_convolution(name: str, tmp_path: Path) -> None:
+    need_runtime(name)
     m = Model(2, 3, 7, 6)
     FOLDED[name](m)
     check(m, tmp_path, "conv_transpose" if "transposed" in name else "conv")
@@ -333,6 +343,7 @@ NORMALISATIONS: dict[str, tuple[tuple[int, ...], int, Build, str]] = {
 
 @pytest.mark.parametrize("name", NORMALISATIONS)
 def test_normalisations(name: str, tmp_path: Path) -> None:
+    need_runtime(name)
     shape, opset, build, kinds = NORMALISATIONS[name]
     m = Model(*shape, opset=opset)
     build(m)
@@ -404,6 +415,7 @@ FLOATS: dict[str, tuple[Build, str]] = {
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_other_operators(name: str, tmp_path: Path) -> None:
+    need_runtime(name)
     build, kinds = FLOATS[name]
     m = Model(1, 4, 5, 6)
     build(m)
@@ -417,6 +429,7 @@ COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_resizes(mode: str, coordinates: str, tmp_path: Path) -> None:
+    need_runtime(coordinates)
     m = Model(1, 2, 5, 6, opset=19)
     attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
     first = m.node("Resize", "x", "", m.const([1, 1, 2.3, 0.8]), **attributes)

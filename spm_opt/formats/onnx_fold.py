@@ -160,6 +160,8 @@ def evaluate(
     """Outputs of one node by ONNX's reference implementation; None where that cannot."""
     from onnx.reference import ReferenceEvaluator
 
+    if proto.op_type == "GatherElements":
+        return _gathered(proto, feeds)
     inputs = [helper.make_value_info(name, onnx.TypeProto()) for name in feeds]
     outputs = [helper.make_value_info(name, onnx.TypeProto()) for name in proto.output if name]
     graph = helper.make_graph([proto], "constant", inputs, outputs)
@@ -171,6 +173,18 @@ def evaluate(
         return None
     found = iter(results)
     return [_array(next(found)) if name else None for name in proto.output]
+
+
+def _gathered(proto: onnx.NodeProto, feeds: dict[str, Array]) -> list[Array | None] | None:
+    """GatherElements; the reference fails where the indices are fewer than the data."""
+    axis = next((attribute.i for attribute in proto.attribute if attribute.name == "axis"), 0)
+    data, indices = (feeds[name] for name in proto.input)
+    rest = tuple(slice(n) if i != axis % data.ndim else slice(None)
+                 for i, n in enumerate(indices.shape))  # fmt: skip
+    try:
+        return [np.take_along_axis(data[rest], indices, axis)]
+    except (IndexError, ValueError):
+        return None
 
 
 def _array(value: object) -> Array | None:

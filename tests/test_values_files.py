@@ -57,10 +57,11 @@ def filled(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
-@HEAVY
 @pytest.mark.parametrize(
     "name",
-    ["bert_small", "densenet121", "efficientnet_b0", "inception_v3", "resnet18", "vit_small_p16"],
-)
+    ["bert_small", "efficientnet_b0", pytest.param("densenet121", marks=HEAVY),
+     pytest.param("inception_v3", marks=HEAVY), pytest.param("resnet18", marks=HEAVY),
+     pytest.param("vit_small_p16", marks=HEAVY)],
+)  # fmt: skip
 def test_file_with_drawn_weights(name: str, tmp_path: Path) -> None:
     assert Outcome(filled(shared(f"graphs/{name}"), tmp_path)).difference() <= 1e-4

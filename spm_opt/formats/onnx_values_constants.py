@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from spm_opt.errors import InputError
-from spm_opt.formats.onnx_draft import Array, Draft, Node, Scaling
+from spm_opt.formats.onnx_draft import DTYPES, Array, Draft, Node, Scaling
 from spm_opt.formats.onnx_fold import evaluate
 from spm_opt.graph.values import Quantization
 
@@ -36,6 +36,10 @@ class Integers:
     array: Array
     scale: NDArray[np.float64]
     zero_point: NDArray[np.int64]
+
+    def reals(self) -> NDArray[np.float64]:
+        """What the integers stand for."""
+        return self.scale * (self.array.astype(np.int64) - self.zero_point)
 
     def quantization(self) -> Quantization | None:
         """The one scale and zero point of all elements; None if there are several."""
@@ -121,6 +125,10 @@ class Constants:
         node = self.draft.makers.get(name)
         if node is None:
             raise InputError("this constant has no value", file=self.draft.file, field=name)
+        if node.type == "DequantizeLinear":
+            return self._dequantized(node).reals().astype(np.float32)
+        if node.type == "QuantizeLinear":
+            return self._quantized(node, self.draft.elems[name])
         feeds = {source: self.value(source) for source in node.inputs if source}
         return self._run(node, feeds, node.outputs.index(name))
 
@@ -150,6 +158,16 @@ class Constants:
         return Integers(
             array, _spread(scale, axis, array.shape), _spread(np.asarray(zero), axis, array.shape)
         )
+
+    def _quantized(self, node: Node, elem: int) -> Array:
+        """Reals that the model rounds itself, before it stores none of them."""
+        reals, dtype = self.value(node.inputs[0]), np.dtype(DTYPES[elem])
+        axis, limits = node.integer("axis", 1), np.iinfo(dtype)
+        scale = _spread(self.value(node.inputs[1]), axis, reals.shape)
+        zero = self.value(node.inputs[2]).astype(np.int64) if node.has(2) else np.int64(0)
+        count = np.rint(reals / scale) + _spread(np.asarray(zero), axis, reals.shape)
+        rounded: Array = np.clip(count, limits.min, limits.max).astype(dtype)
+        return rounded
 
     def _moved(self, node: Node, array: Array) -> Array:
         feeds = {source: self.value(source) for source in node.inputs[1:] if source}

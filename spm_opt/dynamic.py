@@ -22,7 +22,7 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TypeAlias
@@ -75,6 +75,26 @@ class Solved:
 
 
 @dataclass(frozen=True, slots=True)
+class _Needs:
+    """What a family asks of a residency, maps as bits; written maps are those begun before it."""
+
+    reads: int
+    streams: int
+    written: int
+    keeps: int
+    stores: int
+    whole: int
+
+    def met(self, in_spm: int, in_dram: int, reload: bool) -> bool:
+        """Whether the family can run where these maps lie in SPM and in DRAM."""
+        absent = self.reads & ~in_spm
+        if (self.streams | absent) & ~in_dram or absent & ~self.whole or (absent and not reload):
+            return False
+        # whoever writes a part of a map shares one choice
+        return in_spm & self.written == self.keeps and in_dram & self.written == self.stores
+
+
+@dataclass(frozen=True, slots=True)
 class _Block:
     """Candidates that begin at one part, sorted into families that share end and residency.
 
@@ -82,6 +102,8 @@ class _Block:
     ----------
     samples : tuple of Candidate
         One of each family.
+    needs : tuple of _Needs
+        What each family asks for.
     family, index, duration, dma, work, dram : int64 array (candidates,)
         Family and number of each candidate, and its prices.
     end, own_space : int64 array (candidates,)
@@ -91,6 +113,7 @@ class _Block:
     """
 
     samples: tuple[Candidate, ...]
+    needs: tuple[_Needs, ...]
     family: Ints
     index: Ints
     duration: Ints
@@ -103,8 +126,8 @@ class _Block:
 
     def only(self, chosen: Ints) -> _Block:
         """The candidates at places `chosen`."""
-        columns = (getattr(self, name)[chosen] for name in self.__slots__[1:])
-        return _Block(self.samples, *columns)
+        columns = (getattr(self, name)[chosen] for name in self.__slots__[2:])
+        return _Block(self.samples, self.needs, *columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +165,6 @@ class _Table:
         self.ready = np.concatenate((zero, np.cumsum(cycles, dtype=np.int64)))
         self.space = np.concatenate((zero, np.cumsum(sizes, dtype=np.int64)))
         self.blocks = _blocks(problem, self.ready, self.space)
-        self.written = written(problem)
         #: every kept label
         self.kept: list[Labels] = []
         self.count = 0
@@ -219,10 +241,13 @@ def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[_Block]:
     for k, c in enumerate(problem.candidates):
         key = (c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights)
         groups[c.first].setdefault(key, []).append(k)
-    return [_block(problem, list(group.values()), ready, space) for group in groups]
+    writes = written(problem)
+    return [_block(problem, list(group.values()), ready, space, writes) for group in groups]
 
 
-def _block(problem: Problem, families: list[list[int]], ready: Ints, space: Ints) -> _Block:
+def _block(
+    problem: Problem, families: list[list[int]], ready: Ints, space: Ints, writes: list[list[int]]
+) -> _Block:
     index = [k for members in families for k in members]
     used = [problem.candidates[k] for k in index]
     rows = [
@@ -236,7 +261,29 @@ def _block(problem: Problem, families: list[list[int]], ready: Ints, space: Ints
     own = np.where(streams, 0, space[end] - space[first])
     samples = tuple(problem.candidates[members[0]] for members in families)
     family, number, duration, dma, work, dram = columns[:6]
-    return _Block(samples, family, number, duration, dma, work, dram, end, own, streams)
+    needs = tuple(_needs(problem, sample, writes) for sample in samples)
+    return _Block(samples, needs, family, number, duration, dma, work, dram, end, own, streams)
+
+
+def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> _Needs:
+    maps, first = problem.maps, candidate.first
+    begun = _bits(
+        t for v in range(first, candidate.end) for t in writes[v] if maps[t].birth < first
+    )
+    # a map can be loaded whole once all of it is there
+    whole = _bits(t for t in candidate.reads if max(maps[t].writers, default=-1) < first)
+    keeps, stores = _bits(candidate.keeps), _bits(candidate.stores)
+    return _Needs(
+        _bits(candidate.reads), _bits(candidate.streams), begun, keeps & begun, stores & begun,
+        whole,
+    )  # fmt: skip
+
+
+def _bits(maps: Iterable[int]) -> int:
+    found = 0
+    for t in maps:
+        found |= 1 << t
+    return found
 
 
 def _first_residency(problem: Problem) -> Residency:
@@ -262,7 +309,15 @@ def _expand(
 ) -> None:
     """Move the labels of one boundary and residency along every candidate that can begin there."""
     block, modes, number = table.blocks[v], dict(state), table.keep(labels)
-    moves = [_move(table.problem, table.written, modes, sample, v) for sample in block.samples]
+    in_spm = _bits(t for t, mode in state if mode & IN_SPM)
+    in_dram = _bits(t for t, mode in state if mode & IN_DRAM)
+    reload, resident = table.problem.reload, _resident_bytes(table.problem, state)
+    moves = [
+        _move(table.problem, modes, resident, sample)
+        if needs.met(in_spm, in_dram, reload)
+        else None
+        for sample, needs in zip(block.samples, block.needs, strict=True)
+    ]
     pinned = np.array([m.pinned_bytes if m else 2**60 for m in moves], dtype=np.int64)
     room = table.problem.capacity_bytes - pinned[block.family] - block.work
     chosen = np.flatnonzero(room >= block.own_space)
@@ -286,26 +341,20 @@ def _runs(values: Ints) -> Iterator[tuple[int, slice]]:
         yield int(values[begin]), slice(begin, end)
 
 
+def _resident_bytes(problem: Problem, state: Residency) -> int:
+    return sum(problem.maps[t].size_bytes for t, mode in state if mode & IN_SPM)
+
+
 def _move(
-    problem: Problem, written: list[list[int]], modes: dict[int, int], candidate: Candidate, v: int
-) -> _Move | None:
-    """Whether a family can run in a residency, what it loads for that, and what it leaves."""
+    problem: Problem, modes: dict[int, int], resident_bytes: int, candidate: Candidate
+) -> _Move:
+    """What a family loads in a residency that meets its needs, and what it leaves."""
     maps = problem.maps
-    reloads = tuple(t for t in candidate.reads if not modes.get(t, 0) & IN_SPM)
-    if reloads and not problem.reload:
-        return None
-    if any(not modes.get(t, 0) & IN_DRAM for t in (*candidate.streams, *reloads)):
-        return None
-    if any(max(maps[t].writers, default=-1) >= v for t in reloads):
-        return None  # not all of it is there yet
+    reloads = tuple(t for t in candidate.reads if not modes[t] & IN_SPM)
     after = dict(modes) | dict.fromkeys(reloads, IN_SPM | IN_DRAM)
-    pinned = sum(maps[t].size_bytes for t, mode in after.items() if mode & IN_SPM)
-    for t in {t for part in range(candidate.first, candidate.end) for t in written[part]}:
-        mode = IN_SPM * (t in candidate.keeps) + IN_DRAM * (t in candidate.stores)
-        if maps[t].birth < v and modes.get(t, 0) != mode:
-            return None  # whoever writes a part of a map shares one choice
-        if mode:
-            after[t] = mode
+    pinned = resident_bytes + sum(maps[t].size_bytes for t in reloads)
+    for t in {*candidate.keeps, *candidate.stores}:
+        after[t] = IN_SPM * (t in candidate.keeps) + IN_DRAM * (t in candidate.stores)
     live = sorted((t, mode) for t, mode in after.items() if maps[t].last_use >= candidate.end)
     return _Move(pinned, reloads, _drops(problem, live, candidate.end))
 

@@ -6,8 +6,8 @@ maps at its border with their uses. Groups are proposed here, never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -112,6 +112,8 @@ class Group:
         One list a map.
     takeovers : tuple of Takeover
         Kept maps that may take the space of dying ones.
+    stripe_bytes : mapping of int to int64 array (cuttings,)
+        Stripes of the layers of the chain, by place, that have one.
     """
 
     first: int
@@ -126,6 +128,7 @@ class Group:
     streams_weights: bool
     borders: tuple[list[Use], ...]
     takeovers: tuple[Takeover, ...] = ()
+    stripe_bytes: Mapping[int, Ints] = field(default_factory=dict)
 
 
 def all_groups(
@@ -224,6 +227,7 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights:
         begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
         chain.cuts, loads.compute(shared), None, np.stack([stripes] * len(DEPTHS)), weights,
         np.full_like(stripes, moved), False, _sorted(borders), takeovers(site, chain, halo),
+        {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
     )  # fmt: skip
 
 

@@ -245,7 +245,7 @@ def _taken_over(group: Group, table: Ints, uses: list[Use]) -> Ints | None:
     chosen = {("read", t): _any_of(table, columns) for t, columns in read.items()}
     chosen |= {("keep", t): _any_of(table, columns) for t, columns in kept.items()}
     sizes = {t: int(uses[columns[0]].space_bytes.flat[0]) for t, columns in kept.items()}
-    return saved_bytes(group.takeovers, chosen, sizes)
+    return saved_bytes(group.takeovers, chosen, sizes, group.stripe_bytes)
 
 
 def _any_of(table: Ints, columns: list[int]) -> NDArray[np.bool_]:

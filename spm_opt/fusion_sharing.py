@@ -13,7 +13,7 @@ work away and nothing else changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,15 +62,25 @@ class Takeover:
         Maps.
     safe : bool array (cuttings,)
         Whether no row is overwritten too early.
+    instead : int or None
+        Layer of the chain whose output would else be written over, and now has a stripe of its own.
     """
 
     dying: int
     kept: int
     safe: Flags
+    instead: int | None = None
 
 
-def sharing(site: Site, chain: Chain, halo: str) -> Sharing:
-    """What the layers of a chain can share among themselves."""
+def sharing(site: Site, chain: Chain, halo: str, apart: frozenset[int] = frozenset()) -> Sharing:
+    """What the layers of a chain can share among themselves.
+
+    Parameters
+    ----------
+    apart : frozenset of int
+        Layers by place in the chain that keep a stripe of their own: the one that would write over
+        them takes over a dying map instead.
+    """
     if not site.aliases or halo != "retain" or len(chain.layers) == 1:
         return NOTHING
     place = {index: i for i, index in enumerate(chain.layers)}
@@ -89,7 +99,7 @@ def sharing(site: Site, chain: Chain, halo: str) -> Sharing:
                 _private_maker(site, tensor, index, place)
                 for tensor in _overwritable(site, site.network.layers[index])
             ]
-            over.update({maker: i for maker in makers[:1] if maker is not None})
+            over.update({m: i for m in makers[:1] if m is not None and m not in apart})
     return Sharing(frozenset(elided), inside, over)
 
 
@@ -117,6 +127,7 @@ def takeovers(site: Site, chain: Chain, halo: str) -> tuple[Takeover, ...]:
         return ()
     end = site.spans[site.position[chain.layers[0]]][1]
     found: list[Takeover] = []
+    overwritten = {i: maker for maker, i in sharing(site, chain, halo).over.items()}
     holders = {place.tensor for t in chain.needs if (place := site.read_from.get(t)) is not None}
     for i, index in enumerate(chain.layers):
         layer = site.network.layers[index]
@@ -124,7 +135,8 @@ def takeovers(site: Site, chain: Chain, halo: str) -> tuple[Takeover, ...]:
             dies = tensor in chain.needs and site.last_use(tensor) < end
             if dies and tensor not in holders:
                 dying, kept = site.map_index[tensor], site.map_index[layer.output]
-                found.append(Takeover(dying, kept, _safe(site, chain, i, tensor)))
+                safe = _safe(site, chain, i, tensor)
+                found.append(Takeover(dying, kept, safe, overwritten.get(i)))
     return tuple(found)
 
 
@@ -148,21 +160,24 @@ def _safe(site: Site, chain: Chain, i: int, tensor: str) -> Flags:
 
 def applied(
     found: tuple[Takeover, ...], reads: tuple[int, ...], keeps: tuple[int, ...], cutting: int
-) -> list[tuple[int, int]]:
-    """The takeovers ``(dying, kept)`` that come about, each map in one at most, first come."""
-    done: list[tuple[int, int]] = []
+) -> list[Takeover]:
+    """The takeovers that come about, each map in one at most, first come."""
+    done: list[Takeover] = []
     used: set[int] = set()
     for takeover in found:
         pair = takeover.dying, takeover.kept
         fits = takeover.dying in reads and takeover.kept in keeps and takeover.safe[cutting]
         if fits and not used.intersection(pair):
             used.update(pair)
-            done.append(pair)
+            done.append(takeover)
     return done
 
 
 def saved_bytes(
-    found: tuple[Takeover, ...], chosen: dict[tuple[str, int], Flags], sizes: dict[int, int]
+    found: tuple[Takeover, ...],
+    chosen: dict[tuple[str, int], Flags],
+    sizes: dict[int, int],
+    stripe_bytes: Mapping[int, Ints],
 ) -> Ints | None:
     """Space that takeovers save, patterns by cuttings; None where there are none.
 
@@ -172,6 +187,8 @@ def saved_bytes(
         Whether a pattern reads, or keeps, a map.
     sizes : mapping of int to int
         Space of each map that may be kept.
+    stripe_bytes : mapping of int to int64 array (cuttings,)
+        Stripe of each layer of the chain that `Takeover.instead` names.
     """
     total: Ints | None = None
     used: dict[int, Flags] = {}
@@ -184,6 +201,7 @@ def saved_bytes(
             both = both & ~used.get(t, np.zeros_like(both))
         for t in (takeover.dying, takeover.kept):
             used[t] = used.get(t, np.zeros_like(both)) | both
-        gain = both * np.int64(sizes[takeover.kept])
+        spent = 0 if takeover.instead is None else stripe_bytes[takeover.instead]
+        gain = both * (np.int64(sizes[takeover.kept]) - spent)
         total = gain if total is None else total + gain
     return total

@@ -180,11 +180,17 @@ class _Writer:
         tiles = len(chain.computed[0].begin)
         program = Program(self._step(recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
-        shared = sharing(self.site, chain, recipe.halo) if recipe.part is None else NOTHING
+        shared, taken = NOTHING, list[Takeover]()
+        if recipe.part is None:
+            found = takeovers(self.site, chain, recipe.halo)
+            taken = applied(found, candidate.reads, candidate.keeps, 0)
+            apart = frozenset(t.instead for t in taken if t.instead is not None)
+            shared = sharing(self.site, chain, recipe.halo, apart)
         inputs = self._inputs(step, candidate, recipe, chain, program)
         outputs = self._outputs(step, candidate, recipe, chain, program, shared)
-        if recipe.part is None:
-            self._take_over(step, candidate, takeovers(self.site, chain, recipe.halo))
+        for takeover in taken:
+            index, dying = self.maps[takeover.kept, step], self.maps[takeover.dying, step]
+            self.buffers[index] = replace(self.buffers[index], shares=dying)
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
         for i in reversed(range(len(chain.layers))):
@@ -321,13 +327,6 @@ class _Writer:
                 count = self.buffers[buffers[host]].count
                 buffers[i] = self._row_buffer("stripe", step, name, count, None)
                 self.buffers[buffers[i]] = replace(self.buffers[buffers[i]], shares=buffers[host])
-
-    def _take_over(
-        self, step: int, candidate: Candidate, found: tuple[Takeover, ...]
-    ) -> None:  # fmt: skip
-        for dying, kept in applied(found, candidate.reads, candidate.keeps, 0):
-            index = self.maps[kept, step]
-            self.buffers[index] = replace(self.buffers[index], shares=self.maps[dying, step])
 
     def _output_buffer(
         self, step: int, recipe: Recipe, chain: Chain, i: int, lies: _Lies

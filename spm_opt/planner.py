@@ -92,7 +92,8 @@ def plan_all(
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
     for name, order in distinct_orders(network, params.orders).items():
-        if tried and clock.seconds > params.time_limit / 3 * len(strategies):
+        # as long as another order of the same length ends within the limit
+        if tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies):
             break
         clock.tell(f"candidates, {name} order", None)
         began = time.monotonic()

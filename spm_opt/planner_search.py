@@ -37,7 +37,7 @@ SHRINKING = (
 #: deterministic seconds for one placement, at first and when only the proof is missing
 QUICK_LIMIT, PATIENT_LIMIT = 2.0, 20.0
 #: residencies that the dynamic programme follows from a boundary: at first, and if time is left
-STATES = (24, 240, 2400)
+STATES = (24, 800, 4000)
 #: least wall clock that is worth a CP-SAT search
 CPSAT_SECONDS = 5.0
 #: strategies whose plans come fast and stand in while the joint optimum is sought
@@ -154,7 +154,7 @@ class Search:
                 self.bound = max(self.bound, self._value(solved))
                 break
             self._place(solved)
-            # ten times the residencies take about five times as long: few boundaries have so many
+            # more residencies take about five times as long: few boundaries have so many
             if self.clock.over() or not self._affords(5 * (self.clock.seconds - began)):
                 break
         if best is not None:

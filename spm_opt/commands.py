@@ -1,0 +1,419 @@
+"""The command stream: what each engine of the machine is told, in order, and what it waits for.
+
+A schedule says what happens; commands say it to the machine: byte ranges of the scratchpad, DRAM
+addresses, and dependences. There are two engines, each runs its commands in order: ``compute`` and
+``dma``. A command starts as soon as its engine is free and the commands that it *waits* for have
+ended. Waits are the fewest that keep the schedule's order: none that the engines' order or another
+wait implies.
+
+What the semantics of `spm_opt.schedule` ask for is collected per command (`_awaited`), then thinned
+out (`_fewest`). The simulator executes this stream, the emitter prints it, the checker asks whether
+it keeps everything apart that touches the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
+from spm_opt.graph.ops import row_axis
+from spm_opt.graph.pieces import pieces
+from spm_opt.schedule import Buffer, Compute, Schedule, Transfer
+
+Channels = tuple[int, int] | None
+
+COMPUTE, DMA = "compute", "dma"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a command touches of an operand, as bytes of the scratchpad.
+
+    Row ``r`` of the operand begins at ``base_bytes + (r % held) * pitch_bytes``. Of each row the
+    command touches `runs` runs of `run_bytes`, the first at `first_byte`, `run_step_bytes` apart.
+
+    Attributes
+    ----------
+    buffer : int
+        Index into `Schedule.buffers`.
+    tensor : str
+        Feature map, or layer whose constants these are.
+    base_bytes : int
+    held : int
+        Rows that the window has room for (1 for constants).
+    pitch_bytes : int
+    rows : (int, int)
+        Rows ``[begin, end)`` touched; ``(0, 1)`` for constants.
+    channels : (int, int) or None
+        Channels of the operand that a row of the window holds from its beginning; None for all.
+    touched : (int, int) or None
+        Channels that the command touches; None for all.
+    """
+
+    buffer: int
+    tensor: str
+    base_bytes: int
+    held: int
+    pitch_bytes: int
+    rows: tuple[int, int]
+    channels: Channels
+    touched: Channels
+    first_byte: int
+    run_bytes: int
+    run_step_bytes: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class DramRange:
+    """Bytes of DRAM: `runs` runs of `run_bytes`, `run_step_bytes` apart, the first at `address`."""
+
+    address: int
+    run_bytes: int
+    run_step_bytes: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One instruction.
+
+    Attributes
+    ----------
+    number : int
+        Position in the stream: an order that both engines' orders and all waits respect.
+    engine : str
+        ``compute`` or ``dma``.
+    kind : str
+        ``load``, ``store`` or ``compute``.
+    name : str
+        Feature map or layer (constants) that is moved; layer that is computed.
+    role : str
+        ``map`` or ``weights`` for transfers, empty for computes.
+    step, tile : int
+        Where it stands in the schedule; tile -1 for whole tensors.
+    rows : (int, int)
+        Rows moved, or output rows computed; ``(0, 0)`` for constants.
+    channels : (int, int) or None
+        Channels moved, or output channels computed; None for all.
+    waits : tuple of int
+        Commands of the other engine that must have ended, in rising order.
+    inputs, weights : tuple of Window
+        Read by a compute: one for each operand; constants in as many buffers as there are slices.
+        A store reads its single input.
+    output : Window or None
+        Written by a compute or a load.
+    dram : DramRange or None
+        The other side of a transfer.
+    cycles : int
+        Of a compute; 0 for transfers, whose cycles follow from their bytes.
+    prefetch : bool
+        A load for a later step, which no barrier before that waits for.
+    """
+
+    number: int
+    engine: str
+    kind: str
+    name: str
+    role: str
+    step: int
+    tile: int
+    rows: tuple[int, int]
+    channels: Channels
+    waits: tuple[int, ...]
+    inputs: tuple[Window, ...]
+    weights: tuple[Window, ...]
+    output: Window | None
+    dram: DramRange | None
+    cycles: int = 0
+    prefetch: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All commands of a schedule.
+
+    Attributes
+    ----------
+    commands : tuple of Command
+    dram_addresses : mapping of str to int
+        Where DRAM holds maps, by name, and constants, by ``weights:LAYER``.
+    spm_bytes : int
+        Bytes of scratchpad used from address 0.
+    """
+
+    commands: tuple[Command, ...]
+    dram_addresses: dict[str, int]
+    spm_bytes: int
+
+
+def lower(schedule: Schedule) -> Stream:
+    """The commands of a schedule that the checker accepted."""
+    return _Lowering(schedule).stream()
+
+
+@dataclass(slots=True)
+class _Queues:
+    """The last command of every sort, step and tile, by its place in its engine's queue."""
+
+    computes: dict[tuple[int, int], int] = field(default_factory=dict)
+    loads: dict[tuple[int, int], int] = field(default_factory=dict)
+    stores: dict[tuple[int, int], int] = field(default_factory=dict)
+    #: last compute and last transfer that must have ended before each step begins
+    barrier: list[tuple[int, int]] = field(default_factory=list)
+
+
+class _Lowering:
+    """Turns one schedule into commands; holds the tables that its methods share."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.network = schedule, schedule.network
+        self.layers: dict[str, Layer] = {layer.name: layer for layer in schedule.network.layers}
+        self.pieces = pieces(schedule.network)
+        self.queues = _queues(schedule)
+
+    def stream(self) -> Stream:
+        computes, transfers = self.schedule.computes, self.schedule.transfers
+        awaited = (
+            [self._before_compute(c) for c in computes],
+            [self._before_transfer(t) for t in transfers],
+        )
+        waits, order = _fewest(awaited)
+        numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        for number, (engine, place) in enumerate(order):
+            numbers[engine][place] = number
+        commands = tuple(
+            self._command(number, engine, place, tuple(
+                numbers[1 - engine][other] for other in waits[engine][place]
+            ))
+            for number, (engine, place) in enumerate(order)
+        )  # fmt: skip
+        used = max((b.offset_bytes + b.size_bytes for b in self.schedule.buffers), default=0)
+        return Stream(commands, dict(self.schedule.dram_addresses), used)
+
+    # ---------------------------------------------------------------- dependences
+
+    def _before_compute(self, compute: Compute) -> int:
+        """Last transfer that must have ended before a compute starts; -1 for none."""
+        step, tile, queues = compute.step, compute.tile, self.queues
+        drained = tile - self.schedule.steps[step].depth
+        return max(
+            queues.barrier[step][1], queues.loads.get((step, -1), -1),
+            queues.loads.get((step, tile), -1), queues.stores.get((step, drained), -1),
+        )  # fmt: skip
+
+    def _before_transfer(self, transfer: Transfer) -> int:
+        """Last compute that must have ended before a transfer starts; -1 for none."""
+        step, queues = transfer.step, self.queues
+        begun = queues.barrier[step][0]
+        if transfer.tile is None:
+            return begun
+        behind = 0 if transfer.kind == "store" else self.schedule.steps[step].depth
+        return max(begun, queues.computes.get((step, transfer.tile - behind), -1))
+
+    # ---------------------------------------------------------------- commands
+
+    def _command(self, number: int, engine: int, place: int, waits: tuple[int, ...]) -> Command:
+        if engine == 0:
+            return self._compute(number, self.schedule.computes[place], waits)
+        return self._transfer(number, self.schedule.transfers[place], waits)
+
+    def _compute(self, number: int, command: Compute, waits: tuple[int, ...]) -> Command:
+        layer = self.layers[command.layer]
+        inputs = []
+        for i, (operand, buffer) in enumerate(zip(layer.inputs, command.inputs, strict=True)):
+            tensor = self.network.tensors[operand.tensor]
+            rows = layer.input_rows(i).needed(*command.rows, tensor.rows)
+            read = self.network.operand_channels(layer, i, command.channels)
+            inputs.append(self._map_window(buffer, tensor.name, rows, read, command.tile))
+        weights = [
+            self._weight_window(buffer, layer, command.channels, command.tile)
+            for buffer in command.weights
+        ]
+        output = self._map_window(
+            command.output, layer.output, command.rows, command.channels, command.tile
+        )
+        return Command(
+            number, COMPUTE, "compute", layer.name, "", command.step, command.tile, command.rows,
+            command.channels, waits, tuple(inputs), tuple(w for w in weights if w is not None),
+            output, None, command.end_cycle - command.start_cycle,
+        )  # fmt: skip
+
+    def _transfer(self, number: int, transfer: Transfer, waits: tuple[int, ...]) -> Command:
+        tile = -1 if transfer.tile is None else transfer.tile
+        window: Window | None
+        if transfer.role == "weights":
+            layer = self.layers[transfer.tensor]
+            window = self._weight_window(transfer.buffer, layer, transfer.channels, max(tile, 0))
+            step = transfer.run_bytes
+        else:
+            window = self._map_window(
+                transfer.buffer, transfer.tensor, transfer.rows, transfer.channels, max(tile, 0)
+            )
+            step = transfer.run_bytes
+            if transfer.channels is not None:
+                _, channels, rest = channel_layout(self.network, transfer.tensor)
+                step = channels * rest
+        dram = DramRange(transfer.dram_address, transfer.run_bytes, step, transfer.runs)
+        store = transfer.kind == "store"
+        found = () if window is None else (window,)
+        return Command(
+            number, DMA, transfer.kind, transfer.tensor, transfer.role, transfer.step, tile,
+            transfer.rows, transfer.channels, waits, found if store else (), (),
+            None if store else window, dram, 0, transfer.step < transfer.need_step,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------- windows
+
+    def _map_window(
+        self, number: int, tensor: str, rows: tuple[int, int], touched: Channels, tile: int
+    ) -> Window:
+        """Rows and channels of a map in a buffer: of it, of a map around it, of a piece of it."""
+        buffer = self.schedule.buffers[number]
+        _, channels, rest = channel_layout(self.network, tensor)
+        base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
+        holds = buffer.channels
+        if buffer.tensor != tensor:
+            shift, holds = self._seen_in(buffer, tensor, channels)
+            base += shift * rest
+        if buffer.kind in ("channel_input", "channel_output"):
+            # a unit is a tile: all rows of the channels that it holds now
+            base += tile % buffer.count * buffer.unit_bytes
+            held, holds = self.network.tensors[tensor].rows, touched
+            pitch = self._row_bytes(tensor, touched)
+        low, high = (0, channels) if holds is None else holds
+        begin, end = (low, high) if touched is None else touched
+        lead = self._lead(tensor)
+        return Window(
+            number, tensor, base, held, pitch, rows, holds, touched, (begin - low) * rest,
+            (end - begin) * rest, (high - low) * rest, lead,
+        )  # fmt: skip
+
+    def _seen_in(self, buffer: Buffer, tensor: str, channels: int) -> tuple[int, Channels]:
+        """Where in a row of a buffer a map begins that is a piece of the buffer's, or around it.
+
+        Returns
+        -------
+        shift : int
+            Channels before it.
+        holds : (int, int) or None
+            Channels of the map that the row holds.
+        """
+        if (buffer.tensor, tensor) in self.pieces:
+            # a piece that is stored as a part of the joined map
+            return 0, self.pieces[buffer.tensor, tensor]
+        begin, end = self.pieces[tensor, buffer.tensor]
+        low, high = buffer.channels or (begin, end)
+        first, last = max(begin, low), min(end, high)
+        holds = (first - begin, last - begin)
+        shift = first - (low if buffer.channels else 0)
+        return shift, None if holds == (0, channels) else holds
+
+    def _weight_window(
+        self, number: int, layer: Layer, channels: Channels, tile: int
+    ) -> Window | None:
+        """Constants of output channels in a buffer; None where it has none of them."""
+        buffer = self.schedule.buffers[number]
+        axis = layer.op.channel_axis(layer.output_shape)
+        total = 1 if axis is None else layer.output_shape[axis]
+        begin, end = channels or (0, total)
+        base, (low, high) = buffer.offset_bytes, buffer.channels or (0, total)
+        if buffer.kind == "weight_stream":
+            base += tile % buffer.count * buffer.unit_bytes
+            low, high = begin, end
+        begin, end = max(begin, low), min(end, high)
+        if begin >= end:
+            return None
+        first = layer.weight_bytes * begin // total - layer.weight_bytes * low // total
+        size = layer.weight_bytes * (end - begin) // total
+        held = layer.weight_bytes * (high - low) // total
+        whole = (low, high) == (0, total)
+        return Window(
+            number, layer.name, base, 1, held, (0, 1), None if whole else (low, high),
+            None if (begin, end) == (0, total) else (begin, end), first, size, held, 1,
+        )  # fmt: skip
+
+    def _lead(self, tensor: str) -> int:
+        return channel_layout(self.network, tensor)[0]
+
+    def _row_bytes(self, tensor: str, channels: Channels) -> int:
+        lead, total, rest = channel_layout(self.network, tensor)
+        begin, end = channels or (0, total)
+        return lead * (end - begin) * rest
+
+
+def channel_layout(network: Network, tensor: str) -> tuple[int, int, int]:
+    """How one row of a map is laid: leading indices, channels, bytes of one channel."""
+    found, axis = network.tensors[tensor], network.channel_axes.get(tensor)
+    if axis is None:
+        return 1, 1, found.row_bytes
+    rows, lead, rest = row_axis(found.shape), 1, DTYPE_BYTES[found.dtype]
+    for i, extent in enumerate(found.shape):
+        if i < axis and i != rows:
+            lead *= extent
+        elif i > axis and i != rows:
+            rest *= extent
+    return lead, found.shape[axis], rest
+
+
+def _queues(schedule: Schedule) -> _Queues:
+    """Last command of every kind, step and tile, by its place in its engine's queue."""
+    found = _Queues()
+    ends: dict[int, list[int]] = defaultdict(lambda: [-1, -1])
+    for place, compute in enumerate(schedule.computes):
+        found.computes[compute.step, compute.tile] = place
+        ends[compute.step][0] = place
+    for place, transfer in enumerate(schedule.transfers):
+        tile = -1 if transfer.tile is None else transfer.tile
+        prefetch = transfer.step < transfer.need_step
+        ends[transfer.need_step - 1 if prefetch else transfer.step][1] = place
+        rolling = schedule.buffers[transfer.buffer].kind in ("output", "channel_output")
+        if transfer.kind == "load" and not prefetch:
+            found.loads[transfer.step, tile] = place
+        elif transfer.kind == "store" and rolling:
+            found.stores[transfer.step, tile] = place
+    last = (-1, -1)
+    for step in range(len(schedule.steps)):
+        found.barrier.append(last)
+        last = max(last[0], ends[step][0]), max(last[1], ends[step][1])
+    return found
+
+
+def _fewest(
+    awaited: tuple[Sequence[int], Sequence[int]],
+) -> tuple[tuple[list[tuple[int, ...]], list[tuple[int, ...]]], list[tuple[int, int]]]:
+    """Waits that nothing else implies, and an order that all of them respect.
+
+    Parameters
+    ----------
+    awaited : (sequence of int, sequence of int)
+        For each command of either engine, the last of the other engine that it must follow.
+
+    Returns
+    -------
+    waits : (list, list)
+        For each command, those of the other engine that it waits for: one at most.
+    order : list of (int, int)
+        All commands as (engine, place in its queue).
+    """
+    waits: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+    #: last command of the other engine that has surely ended once each command has
+    known: tuple[list[int], list[int]] = ([], [])
+    order: list[tuple[int, int]] = []
+    total = len(awaited[0]) + len(awaited[1])
+    while len(order) < total:
+        # transfers first: they are to start as early as they can
+        engine = next(
+            e
+            for e in (1, 0)
+            if len(waits[e]) < len(awaited[e]) and awaited[e][len(waits[e])] < len(waits[1 - e])
+        )
+        place = len(waits[engine])
+        needed = awaited[engine][place]
+        before = known[engine][-1] if place else -1
+        waits[engine].append((needed,) if needed > before else ())
+        known[engine].append(max(before, needed))
+        order.append((engine, place))
+    return waits, order

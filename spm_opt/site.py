@@ -109,7 +109,8 @@ class Site:
             for name in plan.inner
         }
         for name, place in self._split.items():
-            if self.read_from[name] == place:
+            # an output of the network has its own place in DRAM
+            if self.read_from[name] == place and name not in self.network.outputs:
                 found[self.network.producer[name]] = place
         return found
 

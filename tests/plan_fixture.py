@@ -7,6 +7,7 @@ prefetches are drawn by lot, so that layouts and timelines meet combinations tha
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from spm_opt.dynamic import residencies
 from spm_opt.fusion import Recipe, make_candidates, minimum_spm_bytes
 from spm_opt.graph.builder import Handle, NetworkBuilder
 from spm_opt.graph.network import Network
+from spm_opt.graph.ops import Concat, Slice
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
@@ -43,7 +45,7 @@ def random_network(rng: random.Random, layers: int = 6) -> Network:
         x = b.unary(b.linear(b.flatten(b.global_avg_pool(x)), rng.choice([5, 9])), "tanh")
         if rng.random() < 0.5:
             b.output(_attention(b, y))
-    b.output(x)
+    b.output(x, *(m for m in maps[1:-1] if rng.random() < 0.1))
     used = {name for record in b.records for name in record.inputs} | set(b.outputs)
     b.output(*(m for m in maps if m.name not in used))
     return b.build()
@@ -61,8 +63,11 @@ def _random_layer(rng: random.Random, b: NetworkBuilder, maps: list[Handle]) -> 
     c, h, w = x.shape[1:]
     twins = [m for m in maps if m.shape == x.shape]
     beside = [m for m in maps if m.shape[2:] == x.shape[2:]]
-    kinds = ["conv", "wide", "depthwise", "grouped", "add", "unary", "norm", "scale", "pad"]
-    kinds += ["concat"] if c <= 8 else []
+    kinds = ["conv", "wide", "depthwise", "add", "unary", "norm", "scale", "pad"]
+    kinds += ["grouped"] if c % 2 == 0 else []
+    kinds += ["residual", "chain", "branches"]
+    kinds += ["narrow", "halves"] if c >= 2 else []
+    kinds += ["concat", "dense", "dense"] if c <= 8 else []
     kinds += ["strided", "dilated", "pool", "slice", "gate"] if min(h, w) >= 3 else []
     kinds += ["resize", "deconv"] if h <= 7 else []
     match rng.choice(kinds):
@@ -98,7 +103,38 @@ def _random_layer(rng: random.Random, b: NetworkBuilder, maps: list[Handle]) -> 
             return b.conv_transpose(x, rng.choice([2, 4]), 3, stride=2, padding=1)
         case "concat":
             return b.concat([rng.choice(beside), x], axis=1)
+        case "residual" | "chain" | "branches" | "narrow" | "halves" | "dense" as kind:
+            return _random_block(rng, b, x, kind)
     return b.unary(x, "sigmoid")
+
+
+def _random_block(rng: random.Random, b: NetworkBuilder, x: Handle, kind: str) -> Handle:
+    """Layers that leave something to share: joined, taken apart, or written over."""
+    c = x.shape[1]
+    at = rng.randrange(1, c) if c > 1 else 0
+    match kind:
+        case "residual":
+            return b.add(b.conv(x, c, rng.choice([1, 3]), padding="same"), x)
+        case "chain":
+            return b.unary(b.mul(b.unary(x, "tanh"), constant=(c, 1, 1)), "sigmoid")
+        case "branches":
+            return b.concat([_piece(rng, b, x) for _ in range(rng.choice([2, 2, 3]))], axis=1)
+        case "narrow":
+            y = b.slice(x, 1, at, c) if rng.random() < 0.5 else b.slice(x, 1, 0, at)
+            return b.slice(y, 1, 1) if y.shape[1] > 1 and rng.random() < 0.3 else y
+        case "halves":
+            halves = [b.slice(x, 1, 0, at), b.slice(x, 1, at, c)]
+            pieces = [half if rng.random() < 0.4 else _piece(rng, b, half) for half in halves]
+            return b.concat(pieces[:: rng.choice([1, -1])], axis=1)
+    for _ in range(rng.choice([1, 2])):
+        x = b.concat([x, _piece(rng, b, x)][:: rng.choice([1, -1])], axis=1)
+    return x
+
+
+def _piece(rng: random.Random, b: NetworkBuilder, x: Handle) -> Handle:
+    if rng.random() < 0.3:
+        return b.unary(x, "tanh")
+    return b.conv(x, rng.choice([2, 4]), rng.choice([1, 3]), padding="same")
 
 
 def random_chip(rng: random.Random, network: Network, tightness: float | None = None) -> Hardware:
@@ -132,9 +168,10 @@ class World:
 
 
 def make_world(
-    network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",)
-) -> World:
-    site = make_site(network, chip, source_order(network))
+    network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",),
+    aliases: bool = True,
+) -> World:  # fmt: skip
+    site = make_site(network, chip, source_order(network), aliases)
     candidates, recipes = make_candidates(site, halos, prune)
     problem = Problem(
         len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site), candidates
@@ -155,7 +192,12 @@ def random_decision(rng: random.Random, problem: Problem, prefetch: bool = True)
     v = 0
     while v < problem.parts:
         options = leaders[v]
-        for k in rng.sample(options, min(len(options), 60)):
+        idle = [k for k in options if not problem.candidates[k].duration_cycles]
+        # few candidates have nothing to do: by lot alone they would hardly come up
+        for k in [
+            *(idle if rng.random() < 0.5 else ()),
+            *rng.sample(options, min(len(options), 60)),
+        ]:
             c = problem.candidates[k]
             reloads = _reloads(problem, writes, modes, c)
             if reloads is None:
@@ -285,3 +327,60 @@ def schedule_of(world: World, decision: Decision) -> Schedule | None:
         return None
     placed = Placed(decision, layout, run(layout), tuple(offsets))
     return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))
+
+
+# --------------------------------------------------------------------------- what is shared
+
+#: everything that maps inside others, and over others, give to a plan
+SHARING_SORTS = (
+    "elided concat", "elided split", "elided in a group", "joined kept", "joined stored",
+    "joined kept and stored", "kept itself, stored as a piece", "joined by itself",
+    "stripe over stripe", "takeover", "read where it is split", "stream of a piece",
+    "nested joined", "slices of a piece",
+)  # fmt: skip
+
+
+def sharing_sorts(world: World, decision: Decision, layout: Layout) -> Counter[str]:
+    """How often a plan makes use of each of `SHARING_SORTS`."""
+    site, problem, seen = world.site, world.problem, Counter[str]()
+    joined = {t for t, m in enumerate(problem.maps) if m.joined}
+    for k, program in zip(decision.candidates, layout.programs, strict=True):
+        c = problem.candidates[k]
+        recipe = world.recipes[c.recipe]
+        first = site.layer_at(recipe.positions[0])
+        ran = {compute.layer for tile in program.computes for compute in tile}
+        kept, stored = joined & {*c.keeps}, joined & {*c.stores}
+        seen["elided concat"] += recipe.elided and isinstance(first.op, Concat)
+        seen["elided split"] += recipe.elided and isinstance(first.op, Slice)
+        seen["elided in a group"] += not recipe.elided and not ran.issuperset(program.step.layers)
+        seen["joined kept"] += bool(kept - stored)
+        seen["joined stored"] += bool(stored - kept) and not c.keeps
+        seen["joined kept and stored"] += bool(kept & stored)
+        seen["kept itself, stored as a piece"] += bool(stored) and any(
+            site.map_names[t] in site.written_into and t not in c.stores for t in c.keeps
+        )
+        seen["slices of a piece"] += (
+            bool(kept | stored)
+            and c.end - c.first == 1
+            and (site.parts[c.first].channels is not None)
+        )
+        seen["stream of a piece"] += not recipe.elided and bool(joined & {*c.streams})
+        for t in kept | stored:
+            plan = site.joined[t - len(site.map_index)]
+            seen["nested joined"] += len(plan.inner) > 1
+        for compute in (compute for tile in program.computes for compute in tile):
+            layer = next(n for n in site.network.layers if n.name == compute.layer)
+            for operand, number in zip(layer.inputs, compute.inputs, strict=True):
+                holder = layout.buffers[number].tensor
+                place = site.read_from.get(operand.tensor)
+                split = place is not None and place.map not in joined
+                seen["read where it is split"] += split and holder != operand.tensor
+    seen["joined by itself"] = sum(
+        1 for t in joined
+        if not any(t in problem.candidates[k].keeps + problem.candidates[k].stores
+                   for k in decision.candidates)
+    )  # fmt: skip
+    for buffer in layout.buffers:
+        if buffer.shares is not None:
+            seen["takeover" if buffer.kind == "map" else "stripe over stripe"] += 1
+    return seen

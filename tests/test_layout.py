@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from plan_fixture import (
+    SHARING_SORTS,
     World,
     loads,
     make_world,
@@ -14,13 +15,14 @@ from plan_fixture import (
     random_decision,
     random_network,
     schedule_of,
+    sharing_sorts,
 )
 
 from spm_opt.decision import Decision
 from spm_opt.layout import Layout, lay_out
 from spm_opt.verify import verify
 
-SEEDS = range(40)
+SEEDS = range(60)
 
 
 def laid_out(world: World, seed: int, count: int) -> list[tuple[Decision, Layout]]:
@@ -33,30 +35,35 @@ def laid_out(world: World, seed: int, count: int) -> list[tuple[Decision, Layout
     ]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_random_decisions_pass_the_checker(seed: int) -> None:
+def drawn(seed: int) -> tuple[World, list[tuple[Decision, Layout]]]:
+    """A world with every candidate, and some decisions in it."""
     rng = random.Random(seed)
     network = random_network(rng)
     world = make_world(network, random_chip(rng, network), prune=False)
-    for _ in range(5):
-        decision = random_decision(rng, world.problem)
-        schedule = None if decision is None else schedule_of(world, decision)
-        if schedule is not None:
-            assert verify(schedule) == ()
+    return world, laid_out(world, seed, 4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_decisions_pass_the_checker(seed: int) -> None:
+    world, plans = drawn(seed)
+    for decision, _ in plans:
+        schedule = schedule_of(world, decision)
+        assert schedule is None or verify(schedule) == ()
 
 
 def test_random_decisions_are_of_every_sort() -> None:
     """Else the test above would say nothing of what never occurs."""
     kinds: Counter[str] = Counter()
     for seed in SEEDS:
-        rng = random.Random(seed)
-        network = random_network(rng)
-        world = make_world(network, random_chip(rng, network), prune=False)
-        for decision, layout in laid_out(world, seed, 3):
+        world, plans = drawn(seed)
+        for decision, layout in plans:
+            if schedule_of(world, decision) is None:
+                continue  # nor is it checked there
             kinds.update(buffer.kind for buffer in layout.buffers)
             kinds.update(f"{b.kind} slice" for b in layout.buffers if b.channels is not None)
             kinds["reload"] += len(decision.reloads)
             kinds["prefetch"] += sum(len(program.after) for program in layout.programs)
+            kinds.update(sharing_sorts(world, decision, layout))
             kinds["both"] += sum(
                 bool({*c.keeps} & {*c.stores})
                 for c in (world.problem.candidates[k] for k in decision.candidates)
@@ -67,6 +74,7 @@ def test_random_decisions_are_of_every_sort() -> None:
         "both",
     }  # fmt: skip
     assert {kind for kind in expected if kinds[kind] < 10} == set()
+    assert {kind for kind in SHARING_SORTS if kinds[kind] < 5} == set()
 
 
 @pytest.mark.parametrize("seed", SEEDS[:15])

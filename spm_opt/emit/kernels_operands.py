@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from spm_opt.emit.kernels_functions import Activation, Bytes, activation_of, byte_table
 from spm_opt.emit.kernels_text import (
+    RANGES,
     Text,
     broadcast_strides,
     c_double,
@@ -155,8 +157,18 @@ class Scene:
         """
         if self.activation == "prelu":
             slope = self.text.declare("spm_constant", self.constant(first))
-            return c_struct(mode="SPM_PRELU", slope=f"&{slope}")
-        return activation_struct(self.function(self.activation))
+            return c_struct(mode="SPM_PRELU", slope=f"&{slope}", **self.before())
+        return activation_struct(self.function(self.activation), self.before())
+
+    def before(self) -> dict[str, object]:
+        """Fields of the rounding before an activation. Raises GraphError for reals."""
+        scaling, dtype = self.own.before_activation, self.tensor().dtype
+        if scaling is None or self.activation is None:
+            return {}
+        if dtype not in RANGES:
+            raise self.refuse("rounding before an activation", dtype)
+        low, high = RANGES[dtype]
+        return {**scaling_fields(scaling), "low": low, "high": high}
 
     def rescale(self, index: int) -> Bytes | None:
         """Table from the bytes of an operand to those of the output, where they differ."""
@@ -167,9 +179,10 @@ def _plain(dtype: str) -> str:
     return "uint8" if dtype == "bool" else dtype
 
 
-def activation_struct(function: Activation) -> str:
-    """``spm_activation`` of a function."""
-    return c_struct(mode=function.enum, a=c_double(function.a), b=c_double(function.b))
+def activation_struct(function: Activation, before: Mapping[str, object] | None = None) -> str:
+    """``spm_activation`` of a function, with the rounding before it."""
+    a, b = c_double(function.a), c_double(function.b)
+    return c_struct(mode=function.enum, a=a, b=b, **(before or {}))
 
 
 def rescale_table(

@@ -108,10 +108,8 @@ def _finish(scene: Scene) -> str:
         if not isinstance(scene.layer.op, MatMul):
             _check_sum(scene, _largest_sums(scene))
         return c_struct(**fields, **_integer_finish(scene))
-    if scene.own.before_activation is not None:
-        raise scene.refuse("rounding of reals before an activation", scene.activation)
     bounds = clamp_bounds(scene.activation, scene.own.parameters)
-    if bounds is None or scene.tensor().dtype != "float32":
+    if bounds is None or scene.before() or scene.tensor().dtype != "float32":
         return c_struct(kind="SPM_REAL", **fields, **_function(scene))
     low, high = map(c_double, bounds)
     return c_struct(kind="SPM_PLAIN", low=low, high=high, **fields)
@@ -121,8 +119,6 @@ def _integer_finish(scene: Scene) -> dict[str, object]:
     own, (dtype, scaling) = scene.own, scene.stored()
     bounds = clamp_bounds(scene.activation, own.parameters)
     if dtype not in BYTES or scaling is None:
-        if own.before_activation is not None:
-            raise scene.refuse("rounding before an activation whose output is not rounded", dtype)
         return {"kind": "SPM_REAL", **_multipliers(scene, None), **_function(scene)}
     least, most = RANGES[dtype]
     if own.before_activation is not None and scene.activation != "prelu":
@@ -133,8 +129,6 @@ def _integer_finish(scene: Scene) -> dict[str, object]:
                 "high": c_double(most), "table": scene.text.table(table),
                 **_multipliers(scene, inner)}  # fmt: skip
     if bounds is None:
-        if own.before_activation is not None:
-            raise scene.refuse("rounding before an activation", scene.activation)
         return {"kind": "SPM_REAL", **_multipliers(scene, None), **_function(scene)}
     low, high = (quantised(bound, dtype, scaling) for bound in bounds)
     return {"kind": "SPM_REQUANT", "zero": scaling.zero_point, "low": c_double(low),
@@ -165,8 +159,9 @@ def _right_scale(scene: Scene) -> Floats:
 def _function(scene: Scene) -> dict[str, object]:
     """The activation of a real; of `prelu` the slope stands in `_slope`."""
     if scene.activation == "prelu":
-        return {"act": c_struct(mode="SPM_PRELU", a=c_double(_shared_slope(scene)))}
-    return {"act": activation_struct(scene.function(scene.activation))}
+        return {"act": c_struct(mode="SPM_PRELU", a=c_double(_shared_slope(scene)),
+                                **scene.before())}  # fmt: skip
+    return {"act": activation_struct(scene.function(scene.activation), scene.before())}
 
 
 def _bias(scene: Scene) -> dict[str, object]:

@@ -162,8 +162,17 @@ void spm_each_run(const spm_loop *loop, int rows_inside, const spm_context *cont
         emit_row(loop, context, body, row);
 }
 
+void spm_before(const spm_activation *act, int32_t n, double *values) {
+    if (act->scale == 0.0) return;
+    for (int32_t i = 0; i < n; i++) {
+        double q = spm_round(spm_clamp(values[i] / act->scale, -1e15, 1e15)) + act->zero;
+        values[i] = act->scale * (spm_clamp(q, act->low, act->high) - act->zero);
+    }
+}
+
 void spm_end_run(const spm_context *context, const spm_loop *loop, const spm_activation *act,
                  const spm_run *run, double *values) {
+    spm_before(act, run->count, values);
     if (act->mode == SPM_PRELU) {
         double slope[SPM_RUN];
         spm_fetch_constant(act->slope, context->weights, run->index, run->last, run->count, slope);

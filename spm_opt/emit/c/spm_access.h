@@ -83,6 +83,8 @@ void spm_store(const spm_map *m, unsigned char *to, int32_t n, const double *fro
 void spm_fetch_constant(const spm_constant *c, spm_weights weights, const int32_t *index,
                         int32_t last, int32_t n, double *to);
 
+/* What an activation reads: the numbers themselves, or rounded as it says. */
+void spm_before(const spm_activation *act, int32_t n, double *values);
 double spm_function(uint8_t mode, double x, double a, double b);
 
 /* A run of an output: `count` elements from `element` on, at `to`; index of the first. */

@@ -87,10 +87,12 @@ static void finish_channel(const conv_block *b, int32_t channel, int32_t row) {
                         + s->depth) * op->out_size[1] + s->y;
         unsigned char *to =
             spm_at(&op->out, &b->out, (uint32_t)(line * op->out_size[2] + s->x0), &run);
+        const int32_t *sum_i = spm_sums_i[row] + s->slot;
+        const float *sum_f = spm_sums_f[row] + s->slot;
         if (op->integer)
-            spm_finish_i(&op->finish, &op->out, constants, channel, spm_sums_i[row] + s->slot, s->n, to);
+            spm_finish_i(&op->finish, &op->out, constants, channel, sum_i, s->n, to);
         else
-            spm_finish_f(&op->finish, &op->out, constants, channel, spm_sums_f[row] + s->slot, s->n, to);
+            spm_finish_f(&op->finish, &op->out, constants, channel, sum_f, s->n, to);
     }
 }
 

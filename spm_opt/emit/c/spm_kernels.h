@@ -75,19 +75,23 @@ typedef struct {
 } spm_constant;
 
 enum {
-    SPM_IDENTITY, SPM_RELU, SPM_RELU6, SPM_CLIP, SPM_LEAKY_RELU, SPM_ELU, SPM_SELU, SPM_CELU, SPM_SIGMOID,
-    SPM_TANH, SPM_GELU, SPM_GELU_TANH, SPM_QUICK_GELU, SPM_SILU, SPM_HARDSWISH, SPM_HARDSIGMOID,
+    SPM_IDENTITY, SPM_RELU, SPM_RELU6, SPM_CLIP, SPM_LEAKY_RELU, SPM_ELU, SPM_SELU, SPM_CELU,
+    SPM_SIGMOID, SPM_TANH, SPM_GELU, SPM_GELU_TANH, SPM_QUICK_GELU, SPM_SILU, SPM_HARDSWISH,
+    SPM_HARDSIGMOID,
     SPM_MISH, SPM_SOFTPLUS, SPM_SOFTSIGN, SPM_ERF, SPM_EXP, SPM_LOG, SPM_SQRT, SPM_RECIPROCAL,
     SPM_ABS, SPM_NEG, SPM_SIGN, SPM_FLOOR, SPM_CEIL, SPM_ROUND, SPM_SIN, SPM_COS, SPM_TAN, SPM_ASIN,
     SPM_ACOS, SPM_ATAN, SPM_SINH, SPM_COSH, SPM_SHRINK, SPM_NOT, SPM_IS_NAN, SPM_IS_INF,
     SPM_THRESHOLDED_RELU, SPM_PRELU
 };
 
-/* What follows a vector operator: function `mode` of parameters a and b (SPM_PRELU: of `slope`). */
+/* What follows a vector operator: function `mode` of parameters a and b (SPM_PRELU: of `slope`).
+ * With a `scale`, the number is first rounded to an integer in [low, high]. */
 typedef struct {
     uint8_t mode;
     double a, b;
     const spm_constant *slope;
+    double scale;
+    int32_t zero, low, high;
 } spm_activation;
 
 /* What follows an accumulation. The accumulator, with the bias (`bias` bytes into a channel's

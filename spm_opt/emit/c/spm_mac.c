@@ -6,7 +6,7 @@ float spm_staged_f[SPM_TAPS * SPM_BLOCK], spm_weights_f[SPM_SPAN];
 int32_t spm_sums_i[SPM_CHANNELS][SPM_BLOCK];
 float spm_sums_f[SPM_CHANNELS][SPM_BLOCK];
 
-/* --- multiply-spm_accumulate cores ------------------------------------------------------------- */
+/* --- multiply-accumulate cores ------------------------------------------------------------- */
 
 #define CORE(NAME, TYPE, SUM, WIDTH)                                                          \
     static void NAME(const TYPE *w, const TYPE *x, int32_t taps, SUM *total) {                \
@@ -139,6 +139,7 @@ static void finish_real(const spm_finish *f, const spm_map *out, const unsigned 
     double slope = f->act.a;
     if (f->slope >= 0)
         spm_load(f->slope_dtype, f->slope_scale, f->slope_zero, constants + f->slope, 0, 1, &slope);
+    spm_before(&f->act, n, values);
     for (int32_t p = 0; p < n; p++) {
         if (f->act.mode == SPM_PRELU)
             values[p] = values[p] < 0.0 ? values[p] * slope : values[p];

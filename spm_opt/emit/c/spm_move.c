@@ -157,8 +157,8 @@ static void concat_run(const spm_context *context, const spm_run *run) {
             copy_elements(&p->map, &context->in[p->input], first, 1, n, p->table,
                           &op->loop.map, to);
         else
-            copy(&p->map, context->weights.base + p->offset + first * piece_bytes(p), piece_bytes(p), n,
-                 p->table, &op->loop.map, to);
+            copy(&p->map, context->weights.base + p->offset + first * piece_bytes(p),
+                 piece_bytes(p), n, p->table, &op->loop.map, to);
         element += n;
         to += (int64_t)n * bytes;
     }

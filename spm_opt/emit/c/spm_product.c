@@ -63,7 +63,8 @@ static void linear_channels(const spm_linear_op *op, spm_window out, const spm_w
     memset(lanes_i, 0, sizeof lanes_i);
     memset(lanes_f, 0, sizeof lanes_f);
     for (int32_t begin = 0; begin < op->inner; begin += SPM_SPAN) {
-        int32_t n = spm_min(SPM_SPAN, op->inner - begin), whole = (n + SPM_LANES - 1) / SPM_LANES * SPM_LANES;
+        int32_t n = spm_min(SPM_SPAN, op->inner - begin);
+        int32_t whole = (n + SPM_LANES - 1) / SPM_LANES * SPM_LANES;
         stage_vectors(op, in, line, rows, begin, n);
         for (int32_t k = k0; k < k1; k++) {
             spm_stage_weights(&op->weights, weights, op->integer, k, begin, n, SPM_LANES);
@@ -113,8 +114,8 @@ static void stage_columns(const spm_matmul_op *op, const spm_window *b, int64_t 
     spm_clear_staged(op->integer, 0, (taps + 3) / 4 * 4 * width);
     if (op->transpose_b)
         for (int32_t p = 0; p < n; p++)
-            spm_stage(&op->b, b, op->integer, base + (int64_t)(n0 + p) * op->inner + begin, 1, taps, p,
-                  width);
+            spm_stage(&op->b, b, op->integer, base + (int64_t)(n0 + p) * op->inner + begin, 1,
+                      taps, p, width);
     else
         for (int32_t t = 0; t < taps; t++)
             spm_stage(&op->b, b, op->integer, base + (int64_t)(begin + t) * op->columns + n0, 1, n,
@@ -129,8 +130,8 @@ static void stage_left(const spm_matmul_op *op, const spm_window *a, int64_t fir
         if (op->integer)
             spm_widen(from, 1, count, op->a.dtype == SPM_I8, op->a.zero, spm_weights_i + i, 1);
         else
-            spm_as_floats(op->a.dtype, op->a.scale, op->a.zero, from, spm_element_bytes(op->a.dtype),
-                      count, spm_weights_f + i, 1);
+            spm_as_floats(op->a.dtype, op->a.scale, op->a.zero, from,
+                          spm_element_bytes(op->a.dtype), count, spm_weights_f + i, 1);
     }
     for (int32_t i = n; i < end; i++) {
         spm_weights_i[i] = 0;
@@ -141,7 +142,8 @@ static void stage_left(const spm_matmul_op *op, const spm_window *a, int64_t fir
 /* Rows [r0, r1), at most SPM_CHANNELS, and at most SPM_BLOCK columns of one product. */
 static void matmul_block(const spm_matmul_op *op, spm_window out, const spm_window *in,
                          int64_t batch, int64_t a, int64_t b, int32_t r0, int32_t r1, int32_t n0) {
-    int32_t n = spm_min(SPM_BLOCK, op->columns - n0), width = n <= SPM_NARROW ? SPM_NARROW : SPM_BLOCK, run;
+    int32_t n = spm_min(SPM_BLOCK, op->columns - n0), run;
+    int32_t width = n <= SPM_NARROW ? SPM_NARROW : SPM_BLOCK;
     spm_clear_sums(op->integer, r1 - r0);
     for (int32_t begin = 0; begin < op->inner; begin += SPM_TAPS) {
         int32_t taps = spm_min(SPM_TAPS, op->inner - begin);

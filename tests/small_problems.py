@@ -6,6 +6,8 @@ else is 0.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
 
 
@@ -15,6 +17,14 @@ def fmap(
 ) -> FeatureMap:  # fmt: skip
     """A map; without writers it is a network input. Loading it whole moves its size."""
     return FeatureMap(size, writers, readers, not writers, must_store, reload, size)
+
+
+def joined(
+    size: int, writers: tuple[int, ...], readers: tuple[int, ...], must_store: bool = False,
+    reload: int = 1,
+) -> FeatureMap:  # fmt: skip
+    """A map of pieces that its writers write themselves, or leave alone."""
+    return replace(fmap(size, writers, readers, must_store, reload), joined=True)
 
 
 def group(

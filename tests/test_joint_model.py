@@ -7,7 +7,7 @@ import random
 import pytest
 from oracles import brute_force, by_cpsat, by_dynamic, cost_of, finish, plan_of, prove
 from random_worlds import random_problem
-from small_problems import fmap, group, problem
+from small_problems import fmap, group, joined, problem
 
 from spm_opt.cpsat.constraints import RULES, Rule, loads_take_time
 from spm_opt.cpsat.improve import choices, improve
@@ -174,6 +174,19 @@ FORGETFUL = problem(
 )  # fmt: skip
 
 
+#: part 1 reads one piece of map 1 in SPM and adds the other to it
+READ_AND_ADDED = problem(
+    4, (fmap(1, (), (0,)), joined(2, (0, 1), (1, 2)), fmap(1, (0,), (1, 2)), fmap(1, (1,), (2,)),
+        fmap(1, (2,), (), must_store=True)), {},
+    group(0, 1, 1, dma=1, work=2, streams=(0,), keeps=(1,)),
+    group(0, 1, 1, dma=1, work=1, streams=(0,), keeps=(2,)),
+    group(1, 2, 1, reads=(1,), keeps=(1,)),
+    group(1, 2, 1, work=1, reads=(2,), keeps=(3,)),
+    group(2, 3, 1, dma=1, reads=(1,), stores=(4,)),
+    group(2, 3, 9, dma=1, reads=(2, 3), stores=(4,)),
+)  # fmt: skip
+
+
 def without(rule: Rule) -> tuple[Rule, ...]:
     return tuple(other for other in RULES if other is not rule)
 
@@ -206,6 +219,13 @@ def test_what_was_loaded_may_not_be_forgotten(rules: tuple[Rule, ...]):
     if found.values is not None:
         with pytest.raises(AssertionError):
             plan_of(FORGETFUL, decision_of(FORGETFUL, found.values))
+
+
+def test_a_group_may_read_one_piece_of_a_map_and_add_another():
+    best = brute_force(READ_AND_ADDED, "latency").cost
+    assert best == (3, 0)
+    assert by_cpsat(READ_AND_ADDED, "latency")[0] == best
+    assert by_dynamic(READ_AND_ADDED, "latency")[0] == best
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__)

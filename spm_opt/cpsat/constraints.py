@@ -46,7 +46,8 @@ def groups_find_their_maps(model: cp_model.CpModel, problem: Problem, var: Varia
         for k in members:
             candidate = problem.candidates[k]
             added = [t for t in candidate.keeps if problem.maps[t].birth < v]
-            for t in (*candidate.reads, *added):
+            # a group may read one piece of a map and add another
+            for t in sorted({*candidate.reads, *added}):
                 users.setdefault(t, []).append(k)
         for t, group in users.items():
             if (t, v) in var.pin:

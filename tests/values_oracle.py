@@ -108,7 +108,10 @@ class _Step:
         return self.function(mode, reals)
 
     def function(self, mode: str, reals: Array) -> Array:
-        slope = self.constant(len(self.roles) - 1) if mode == "prelu" else None
+        slope = None
+        if mode == "prelu":
+            own = self.roles and self.roles[-1] == "constant"
+            slope = self.constant(len(self.roles) - 1) if own else self.own.parameters["alpha"]
         return unary(mode, reals, self.own.parameters, slope)
 
     # --- convolutions and products ---
@@ -317,7 +320,8 @@ def _unary(step: _Step) -> Array:
 def _binary(step: _Step) -> Array:
     op = step.op
     maps = [step.real(i) for i in range(len(step.stored))]
-    count = len(step.roles) - (op.activation == "prelu")
+    count = len(step.roles) if op.constant_shape is not None else 0
+    count -= op.activation == "prelu" and count > 1
     constants = [step.constant(i) for i in range(count)]
     if op.mode == "where":
         bits = int(step.own.parameters.get("constants", 0))
@@ -379,9 +383,9 @@ def _normalize(step: _Step) -> Array:
         total = norm.sum(op.axes, keepdims=True)
         y = x / (total if op.mode == "l1" else np.sqrt(total))
     else:
-        groups = int(numbers.get("num_groups", 1))
-        split = x.reshape(x.shape[0], groups, -1) if op.mode == "group" else x
-        axes = (2,) if op.mode == "group" else op.axes
+        groups = int(numbers.get("num_groups", 0))
+        split = x.reshape(x.shape[0], groups, -1) if groups else x
+        axes = (2,) if groups else op.axes
         centred = split if op.mode == "rms" else split - split.mean(axes, keepdims=True)
         square = (centred * centred).mean(axes, keepdims=True)
         y = (centred / np.sqrt(square + numbers["epsilon"])).reshape(x.shape)

@@ -41,14 +41,15 @@ Floats = NDArray[np.float64]
 PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "epsilon": "normalize: added to the variance (rms: the mean square)",
-        "num_groups": "normalize group: groups of channels; scale and shift have one value for "
-        "each channel, or for each group",
+        "num_groups": "normalize group: groups of channels (absent: statistics over the axes); "
+        "scale and shift have one value for each channel, or for each group",
         "lrn_alpha": "normalize lrn: x / (bias + alpha / size * sum of squares) ** beta",
         "lrn_beta": "normalize lrn",
         "lrn_bias": "normalize lrn",
         "lrn_size": "normalize lrn: channels summed, (size - 1) // 2 of them before",
         "alpha": "leaky_relu, elu, celu: slope; selu; thresholded_relu: least input that passes; "
-        "hardsigmoid, hardswish: clamp(alpha x + beta, 0, 1); quick_gelu: sigmoid(alpha x)",
+        "prelu without a constant: slope; hardsigmoid, hardswish: clamp(alpha x + beta, 0, 1); "
+        "quick_gelu: sigmoid(alpha x)",
         "beta": "hardsigmoid, hardswish",
         "gamma": "selu: factor of the whole",
         "min": "clip: lower bound",

@@ -212,6 +212,22 @@ def _products(dtype: str) -> list[Case]:
         case("matmul heads", ops.MatMul(True), (1, 12, 8), (1, 12, 8),
              views=((1, 6, 2, 8), (1, 6, 2, 8)), **d),
         case("matmul plain", ops.MatMul(), (6, 8), (8, 10), **d),
+        case("to reals", conv(5, (2, 2), activation="tanh"), (1, 3, 6, 6), output="float32", **d),
+        case("matmul to reals", ops.MatMul(), (6, 8), (8, 10), output="float32", **d),
+        *([] if dtype == "float32" else _rounded_products(d)),
+    ]  # fmt: skip
+
+
+def _rounded_products(d: dict[str, Any]) -> list[Case]:
+    """Integer products that are rounded before their activation."""
+    return [
+        case("conv before", conv(5, (3, 3), activation="hardswish"), (1, 3, 6, 6), before=True,
+             **d),
+        case("linear before", ops.Linear(9, True, "gelu"), (4, 8), before=True, **d),
+        case("relu before", conv(5, (1, 1), activation="relu"), (1, 3, 6, 6), before=True, **d),
+        case("prelu before", conv(5, (1, 1), activation="prelu"), (1, 3, 6, 6), before=True,
+             slope=(5, 1, 1), **d),
+        case("matmul before", ops.MatMul(False, "sigmoid"), (6, 8), (8, 10), before=True, **d),
     ]  # fmt: skip
 
 

@@ -136,6 +136,16 @@ def cuts(rng: Rng, extent: int, step: int = 1) -> list[tuple[int, int]]:
     return list(zip([0, *places], [*places, extent], strict=True))
 
 
+def _parts_of_groups(whole: tuple[int, int], step: int) -> list[tuple[int, int]]:
+    """Halves of each group of `step` channels in `whole`."""
+    half = -(-step // 2)
+    return [
+        (begin, min(begin + half, group + step))
+        for group in range(whole[0], whole[1], step)
+        for begin in range(group, group + step, half)
+    ]
+
+
 class Writer:
     """Writes one program of a case: rows, and channels if asked, cut at random."""
 
@@ -164,7 +174,14 @@ class Writer:
         step = self.layer.op.channel_step()
         slices: list[tuple[int, int] | None] = [None]
         if channels and self.axis is not None:
-            slices = list(cuts(self.rng, self.layer.output_shape[self.axis], step))
+            count = self.layer.output_shape[self.axis]
+            # as planners do: whole groups, or each a part of one group
+            each = step if self.rng.random() < 0.6 else 1
+            slices = [
+                part
+                for whole in cuts(self.rng, count, step)
+                for part in ([whole] if each == step else _parts_of_groups(whole, step))
+            ]
         for slice_ in slices:
             self._slice(slice_)
         return self.program

@@ -115,12 +115,15 @@ _FUNCTIONS: Final[Mapping[str, Callable[[Floats], Floats]]] = {
     "sinh": lambda x: np.sinh(np.clip(x, -60.0, 60.0)),
     "cosh": lambda x: np.cosh(np.clip(x, -60.0, 60.0)),
 }
-_POINTS: Final = np.linspace(-5.0, 5.0, 401)
-_WEIGHTS: Final = np.exp(-0.5 * _POINTS**2) / np.exp(-0.5 * _POINTS**2).sum()
+#: variances of channels, relative to that of the map: drawn kernels differ, and so their outputs
+_CHANNELS: Final = np.array([[0.2], [0.8], [2.0]])
+_NORMAL: Final = np.linspace(-5.0, 5.0, 401)
+_POINTS: Final = (np.sqrt(_CHANNELS) * _NORMAL).ravel()
+_WEIGHTS: Final = np.tile(np.exp(-0.5 * _NORMAL**2) / np.exp(-0.5 * _NORMAL**2).sum() / 3.0, 3)
 
 
 def after(mode: str | None, given: Moments) -> Moments:
-    """Moments of a function's values, by integration over the normal distribution."""
+    """Moments of a function's values, by integration over normal distributions."""
     function = _FUNCTIONS.get(mode or "")
     if function is None:
         return given

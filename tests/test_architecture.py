@@ -21,7 +21,7 @@ FLOORS = {
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4,
     "cpsat": 5, "baselines": 5, "dynamic": 5, "bounds": 5, "late": 5, "peak": 5,
     "layout": 6, "timeline": 6, "assemble": 6,
-    "commands": 7, "planner": 7,
+    "commands": 7, "footprint": 7, "planner": 7,
     "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
     "inventory": 9, "result": 9, "api": 9,
     "cli": 10,

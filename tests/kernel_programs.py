@@ -26,7 +26,7 @@ from spm_opt.emit.kernels import (
     pack_table,
     pack_weights,
 )
-from spm_opt.graph.network import Layer, Network
+from spm_opt.graph.network import Layer, Network, topological
 from spm_opt.graph.ops import row_axis
 from spm_opt.graph.values import NetworkValues
 
@@ -47,10 +47,11 @@ class Case:
     values: NetworkValues
     inputs: dict[str, Array]
     tolerance: float = 0.0
+    at: int = 0
 
     @property
     def layer(self) -> Layer:
-        return self.network.layers[0]
+        return self.network.layers[self.at]
 
     def expected(self) -> Array:
         return run(self.network, self.values, self.inputs)[self.layer.output]
@@ -300,6 +301,35 @@ class Writer:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, self.axis)
 
 
+def network_program(
+    network: Network, values: NetworkValues, inputs: dict[str, Array]
+) -> tuple[list[Case], Program]:
+    """All layers one after another, on whole maps; results are the network's outputs."""
+    order = topological(network)
+    cases = [Case(network.layers[at].name, network, values, {}, 0.0, at) for at in order]
+    program = Program(0)
+    windows = {}
+    for name, tensor in network.tensors.items():
+        known = name in inputs
+        buffer = program.buffer(to_bytes(inputs[name])) if known else program.empty(
+            tensor.size_bytes
+        )  # fmt: skip
+        windows[name] = Window(
+            buffer, 0, tensor.rows, tensor.row_bytes, 0, held_channels(network, name)
+        )
+    for number, case in enumerate(cases):
+        layer, own = case.layer, values.layers[case.layer.name]
+        data, table = pack_weights(layer, own), pack_table(layer, own)
+        weights = program.buffer(data) if data else -1
+        rows = program.buffer(table) if table else -1
+        part = (0, layer.rows, 0, held_channels(network, layer.output))
+        program.case = number
+        sources = [windows[operand.tensor] for operand in layer.inputs]
+        program.call(windows[layer.output], sources, (weights, 0, rows), part)
+    program.results = [windows[name].buffer for name in network.outputs]
+    return cases, program
+
+
 # --- compiling and running ---------------------------------------------------------------------
 
 DRIVER = """
@@ -324,7 +354,7 @@ static void command(void) {
                            at[4] < 0 ? NULL : buffer[at[4]]};
     spm_part part = {(int32_t)at[5], (int32_t)at[6], (int32_t)at[7], (int32_t)at[8]};
     at += 9;
-    spm_window out = window(), in[8];
+    spm_window out = window(), in[64];
     for (int64_t i = 0; i < count; i++) in[i] = window();
     cases[number](out, in, weights, part);
 }

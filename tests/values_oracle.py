@@ -29,11 +29,18 @@ def run(network: Network, values: NetworkValues, inputs: Mapping[str, Array]) ->
     for name, array in known.items():
         tensor = network.tensors[name]
         assert (array.shape, str(array.dtype)) == (tensor.shape, tensor.dtype), name
-    with np.errstate(all="ignore"):
-        for index in topological(network):
-            layer = network.layers[index]
-            known[layer.output] = _Step(network, values, layer, known).result()
+    for index in topological(network):
+        layer = network.layers[index]
+        known[layer.output] = run_layer(network, values, layer, known)
     return known
+
+
+def run_layer(
+    network: Network, values: NetworkValues, layer: Layer, known: Mapping[str, Array]
+) -> Array:
+    """What one layer writes, where its inputs are `known`."""
+    with np.errstate(all="ignore"):
+        return _Step(network, values, layer, known).result()
 
 
 def quantise(reals: Array, dtype: str, how: Quantization | None) -> Array:

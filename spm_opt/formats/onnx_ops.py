@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from spm_opt.formats.onnx_draft import NARROW, Draft, Node
+from spm_opt.formats.onnx_draft import FLOATS, NARROW, Draft, Node
 from spm_opt.graph.network import Weight
 from spm_opt.graph.ops import (
     BatchNorm,
@@ -303,12 +303,18 @@ def _softmax(draft: Draft, node: Node) -> None:
     draft.view(node, result, shape)
 
 
+def _real(weight: Weight) -> Weight:
+    if weight.dtype in FLOATS:
+        return weight
+    return Weight(weight.name, weight.shape, "float32", weight.role)
+
+
 def _batch_norm(draft: Draft, node: Node) -> None:
     if not all(map(draft.is_constant, node.inputs[1:])) or node.integer("training_mode", 0):
         draft.opaque(node)
         return
-    # mean and variance go into the scale and the shift
-    weights = (draft.weight(node.inputs[1], "constant"), draft.weight(node.inputs[2], "constant"))
+    # mean and variance go into the scale and the shift, which are reals where those were integers
+    weights = tuple(_real(draft.weight(name, "constant")) for name in node.inputs[1:3])
     draft.emit(node, BatchNorm(), node.inputs[:1], weights)
 
 

@@ -237,7 +237,7 @@ def _fold_epilogues(network: Network) -> Network:
         inputs = tuple(operand_of(draft.tensors[o.tensor], o.shape) for o in layer.inputs)
         layer = replace(layer, inputs=inputs)
         producer = draft.producer(inputs[0].tensor) if len(inputs) == 1 else None
-        if producer is not None and producer.output in rounded and not _activates(layer):
+        if producer is not None and producer.output in rounded and not _rounds_first(draft, layer):
             # a constant would act on rounded numbers, so it cannot go into the producer's own
             producer = None
         merged = None if producer is None else _merged(producer, layer)
@@ -272,8 +272,10 @@ def _merged(producer: Layer, layer: Layer) -> Layer | None:
     return replace(result, output=layer.output, folded=folded, cycles=cycles)
 
 
-def _activates(layer: Layer) -> bool:
-    return isinstance(layer.op, Unary)
+def _rounds_first(draft: _Draft, layer: Layer) -> bool:
+    """Whether the layer is an activation from integers of a type to integers of that type."""
+    before, written = draft.tensors[layer.inputs[0].tensor], draft.tensors[layer.output]
+    return isinstance(layer.op, Unary) and before.dtype == written.dtype
 
 
 _ACTIVE = (Conv, ConvTranspose, Linear, MatMul, Pool, Reduce, Binary, Normalize, BatchNorm)

@@ -227,6 +227,10 @@ def _rounded_products(d: dict[str, Any]) -> list[Case]:
         case("relu before", conv(5, (1, 1), activation="relu"), (1, 3, 6, 6), before=True, **d),
         case("prelu before", conv(5, (1, 1), activation="prelu"), (1, 3, 6, 6), before=True,
              slope=(5, 1, 1), **d),
+        case("real kernel", conv(5, (3, 3), activation="relu"), (1, 3, 6, 6), weights=weights_for(
+            conv(5, (3, 3)), ((1, 3, 6, 6),), "float32"), output="float32", **d),
+        case("real matrix", ops.MatMul(), (6, 8), (8, 10), dtypes=(d["dtype"], "float32"),
+             output="float32"),
         case("matmul before", ops.MatMul(False, "sigmoid"), (6, 8), (8, 10), before=True, **d),
     ]  # fmt: skip
 
@@ -398,7 +402,11 @@ def _moves(dtype: str) -> list[Case]:
     table = Weight("table", (9, 6), constant, "table")
     small = Weight("table", (3, 6), constant, "table")
     rows = np.array([[0, 2], [-1, 1]], "int64")
+    mixed = ("uint8" if dtype == "int8" else "int8", "float32")
     return [
+        case("concat mixed", ops.Concat(1), (1, 2, 5, 6), (1, 3, 5, 6), dtypes=mixed, **d),
+        case("take as real", ops.Transpose((0, 3, 1, 2)), shape, dtypes=mixed[:1], **d),
+        case("add mixed", ops.Binary("add"), shape, shape, dtypes=mixed, **d),
         case("concat", ops.Concat(1), (1, 2, 5, 6), (1, 3, 5, 6), (1, 1, 5, 6), **d),
         case("concat rows", ops.Concat(2), (2, 2, 3, 6), (2, 2, 4, 6), **d),
         case("concat last", ops.Concat(-1), (2, 5, 3), (2, 5, 4), **d),

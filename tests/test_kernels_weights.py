@@ -123,6 +123,13 @@ def test_an_element_type_that_no_kernel_has_is_refused():
     assert caught.value.found == "float16"
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float64"])
+def test_a_product_of_other_types_is_refused(dtype):
+    with pytest.raises(GraphError, match="product of elements of this type") as caught:
+        _constants(case("linear", ops.Linear(3, True), (2, 4), dtype=dtype))
+    assert caught.value.found == dtype
+
+
 def test_sums_that_may_overflow_are_refused():
     made = case("conv", conv(1, (1, 1), bias=False), (1, 140000, 1, 1), dtype="int8")
     own = made.values.layers["layer"]

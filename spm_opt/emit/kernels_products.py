@@ -78,8 +78,11 @@ def matmul_text(scene: Scene) -> str:
 
 
 def is_integer(scene: Scene) -> bool:
-    """Whether the products are of integers."""
+    """Whether the products are of integers. Raises GraphError for other types than the kernels'."""
     right = scene.tensor(1) if isinstance(scene.layer.op, MatMul) else scene.layer.weights[0]
+    for dtype in (scene.tensor(0).dtype, right.dtype):
+        if dtype not in (*BYTES, "float32"):
+            raise scene.refuse("product of elements of this type", dtype)
     return scene.tensor(0).dtype in BYTES and right.dtype in BYTES
 
 

@@ -121,13 +121,12 @@ static int32_t counted(const spm_pool_op *op, int32_t axis, int32_t o) {
 }
 
 static void pool_values(const spm_pool_op *op, double *values, const double *taken, int32_t n) {
-    for (int32_t i = 0; i < n; i++) {
-        double x = taken[i];
-        if (op->mode == SPM_POOL_MAX)
-            values[i] = x > values[i] || x != x ? x : values[i];
-        else
-            values[i] += op->mode == SPM_POOL_LP ? pow(fabs(x), op->power) : x;
-    }
+    if (op->mode == SPM_POOL_MAX)
+        for (int32_t i = 0; i < n; i++) values[i] = values[i] >= taken[i] ? values[i] : taken[i];
+    else if (op->mode == SPM_POOL_AVG)
+        for (int32_t i = 0; i < n; i++) values[i] += taken[i];
+    else
+        for (int32_t i = 0; i < n; i++) values[i] += pow(fabs(taken[i]), op->power);
 }
 
 /* Add one line of taps (plane, depth z, row y of the input) to a run of outputs. */

@@ -271,6 +271,11 @@ def _parameters(layer: Layer) -> dict[str, float]:
     found = dict(PARAMETERS.get(mode or "", {}))
     if isinstance(op, Normalize):
         found["epsilon"] = 1e-5
+        if op.mode == "group":
+            # the operator has no groups of its own: all channels, or each by itself
+            shape = layer.input_shapes[0]
+            whole = 1 in {axis % len(shape) for axis in op.axes}
+            found["num_groups"] = 1.0 if whole else float(shape[1])
     if isinstance(op, Pool) and op.mode == "lp":
         found["p"] = 2.0
     return found

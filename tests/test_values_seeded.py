@@ -43,6 +43,8 @@ def convolutions() -> NetworkBuilder:
         gate = b.conv(b.global_avg_pool(y), 48, kernel=1, activation="hardsigmoid")
         x = b.add(b.conv(b.mul(y, gate), 16, kernel=1), x)
     x = b.relu(b.batch_norm(x))
+    for mode, axes in (("group", [1, 2, 3]), ("group", [2, 3]), ("instance", [2, 3])):
+        x = b.layer("normalize", x, mode=mode, axes=axes)
     pools = b.max_pool(x, kernel=2), b.avg_pool(x, kernel=2)
     up = b.conv_transpose(b.concat([*pools], axis=1), 16, kernel=2, stride=2)
     left, right = b.split(b.concat([x, up], axis=1), [16, 16], axis=1)

@@ -41,8 +41,8 @@ Floats = NDArray[np.float64]
 PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "epsilon": "normalize: added to the variance (rms: the mean square)",
-        "num_groups": "normalize group: groups of channels (absent: statistics over the axes); "
-        "scale and shift have one value for each channel, or for each group",
+        "num_groups": "normalize group: groups of channels; scale and shift have one value for "
+        "each channel, or for each group",
         "lrn_alpha": "normalize lrn: x / (bias + alpha / size * sum of squares) ** beta",
         "lrn_beta": "normalize lrn",
         "lrn_bias": "normalize lrn",

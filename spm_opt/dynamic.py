@@ -22,22 +22,19 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.decision import Decision, residencies
+from spm_opt.dynamic_leaving import IN_DRAM, IN_SPM, Leaving, Residency, bits
 from spm_opt.problem import Candidate, Problem, written
 
 Ints = NDArray[np.int64]
-#: (map, mode) of every live map, by map; modes are sums of `IN_SPM` and `IN_DRAM`
-Residency: TypeAlias = tuple[tuple[int, int], ...]
-
-IN_SPM, IN_DRAM = 1, 2
 #: fillings of the scratchpad among which a beam is divided
 _SHELVES = 8
 
@@ -165,6 +162,7 @@ class _Table:
         self.ready = np.concatenate((zero, np.cumsum(cycles, dtype=np.int64)))
         self.space = np.concatenate((zero, np.cumsum(sizes, dtype=np.int64)))
         self.blocks = _blocks(problem, self.ready, self.space)
+        self.leaving = Leaving(problem)
         #: every kept label
         self.kept: list[Labels] = []
         self.count = 0
@@ -267,23 +265,14 @@ def _block(
 
 def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> _Needs:
     maps, first = problem.maps, candidate.first
-    begun = _bits(
-        t for v in range(first, candidate.end) for t in writes[v] if maps[t].birth < first
-    )
+    begun = bits(t for v in range(first, candidate.end) for t in writes[v] if maps[t].birth < first)
     # a map can be loaded whole once all of it is there
-    whole = _bits(t for t in candidate.reads if max(maps[t].writers, default=-1) < first)
-    keeps, stores = _bits(candidate.keeps), _bits(candidate.stores)
+    whole = bits(t for t in candidate.reads if max(maps[t].writers, default=-1) < first)
+    keeps, stores = bits(candidate.keeps), bits(candidate.stores)
     return _Needs(
-        _bits(candidate.reads), _bits(candidate.streams), begun, keeps & begun, stores & begun,
+        bits(candidate.reads), bits(candidate.streams), begun, keeps & begun, stores & begun,
         whole,
     )  # fmt: skip
-
-
-def _bits(maps: Iterable[int]) -> int:
-    found = 0
-    for t in maps:
-        found |= 1 << t
-    return found
 
 
 def _first_residency(problem: Problem) -> Residency:
@@ -309,11 +298,11 @@ def _expand(
 ) -> None:
     """Move the labels of one boundary and residency along every candidate that can begin there."""
     block, modes, number = table.blocks[v], dict(state), table.keep(labels)
-    in_spm = _bits(t for t, mode in state if mode & IN_SPM)
-    in_dram = _bits(t for t, mode in state if mode & IN_DRAM)
+    in_spm = bits(t for t, mode in state if mode & IN_SPM)
+    in_dram = bits(t for t, mode in state if mode & IN_DRAM)
     reload, resident = table.problem.reload, _resident_bytes(table.problem, state)
     moves = [
-        _move(table.problem, modes, resident, sample)
+        _move(table.problem, table.leaving, modes, resident, sample)
         if needs.met(in_spm, in_dram, reload)
         else None
         for sample, needs in zip(block.samples, block.needs, strict=True)
@@ -346,7 +335,11 @@ def _resident_bytes(problem: Problem, state: Residency) -> int:
 
 
 def _move(
-    problem: Problem, modes: dict[int, int], resident_bytes: int, candidate: Candidate
+    problem: Problem,
+    leaving: Leaving,
+    modes: dict[int, int],
+    resident_bytes: int,
+    candidate: Candidate,
 ) -> _Move:
     """What a family loads in a residency that meets its needs, and what it leaves."""
     maps = problem.maps
@@ -356,18 +349,7 @@ def _move(
     for t in {*candidate.keeps, *candidate.stores}:
         after[t] = IN_SPM * (t in candidate.keeps) + IN_DRAM * (t in candidate.stores)
     live = sorted((t, mode) for t, mode in after.items() if maps[t].last_use >= candidate.end)
-    return _Move(pinned, reloads, _drops(problem, live, candidate.end))
-
-
-def _drops(problem: Problem, live: list[tuple[int, int]], end: int) -> tuple[Residency, ...]:
-    """The residency itself, and those in which maps that DRAM holds too leave SPM."""
-    options = [
-        ((t, mode), (t, IN_DRAM))
-        if mode == IN_SPM | IN_DRAM and max(problem.maps[t].writers, default=-1) < end
-        else ((t, mode),)
-        for t, mode in live
-    ]
-    return tuple(product(*options))
+    return _Move(pinned, reloads, leaving.residencies(live, candidate.end))
 
 
 def _advance(

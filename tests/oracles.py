@@ -26,7 +26,7 @@ from spm_opt.cpsat.search import Budget, Found, search
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, solve_dynamic
 from spm_opt.layout import lay_out
-from spm_opt.problem import Candidate, Problem, WeightLoad, led
+from spm_opt.problem import Candidate, Problem, WeightLoad, covering, led
 from spm_opt.timeline import run
 
 #: steps at which a map is in SPM, and steps at which it is loaded again
@@ -124,6 +124,7 @@ def _check(problem: Problem, plan: Plan) -> None:
         assert in_dram >= {*c.streams, *plan.reloads[s]}
         assert {*c.reads, *c.keeps} <= plan.maps[s]
         assert plan.reloads[s] <= {*c.reads}
+        assert all(_complete(problem, t, c.first) for t in plan.reloads[s])
         in_dram |= {*c.stores}
         for p in range(c.first, c.end):
             if problem.weights[p].size_bytes:
@@ -134,8 +135,10 @@ def _check(problem: Problem, plan: Plan) -> None:
                 earliest = start
     for t, m in enumerate(problem.maps):
         writers = [c for c in plan.used if any(c.first <= w < c.end for w in m.writers)]
-        assert len({(t in c.keeps, t in c.stores) for c in writers}) <= 1
-        assert t in in_dram or not m.must_store
+        choices = {(t in c.keeps, t in c.stores) for c in writers}
+        assert len(choices) <= 1
+        # a joined map that nobody writes is no map, nor is one that is written as its pieces
+        assert t in in_dram or not m.must_store or choices == {(False, False)}
 
 
 def cost_of(problem: Problem, decision: Decision, objective: str) -> Cost:
@@ -202,6 +205,7 @@ class _Search:
         self.problem, self.objective, self.patience = problem, objective, patience
         self.best = Best(None if at_most is None else (at_most[0], at_most[1] + 1))
         self.led = [[problem.candidates[k] for k in members] for members in led(problem)]
+        self.covers = [[problem.candidates[k] for k in members] for members in covering(problem)]
         self.known: dict[tuple[int, frozenset[int], frozenset[int]], Cost] = {}
 
     def run(self) -> Best:
@@ -251,14 +255,33 @@ class _Search:
         problem, kept, stored = self.problem, prefix.kept, prefix.stored
         if any(t not in stored for t in c.streams):
             return False
-        if any(t not in kept and not (t in stored and problem.reload) for t in c.reads):
+        if any(t not in kept and not self.loadable(t, stored, c.first) for t in c.reads):
             return False
-        begun = {t for t in (*c.keeps, *c.stores) if problem.maps[t].birth < c.first}
-        if any((t in kept, t in stored) != (t in c.keeps, t in c.stores) for t in begun):
+        if any((t in kept, t in stored) != (t in c.keeps, t in c.stores) for t in self.begun(c)):
             return False
-        there = {t for t in kept - stored if problem.maps[t].last_use >= c.first} | {*c.reads}
+        there = {t for t in kept - stored if self.wanted(t, c.first)} | {*c.reads}
         space = c.work_bytes + sum(problem.maps[t].size_bytes for t in there)
         return space + sum(w.size_bytes for w in self.own(c)) <= problem.capacity_bytes
+
+    def wanted(self, t: int, part: int) -> bool:
+        """Whether somebody from `part` on can do nothing without a map."""
+        return any(
+            all(t in (*c.reads, *c.streams) or c.first < part for c in self.covers[r])
+            for r in self.problem.maps[t].readers
+            if r >= part
+        )
+
+    def loadable(self, t: int, stored: frozenset[int], part: int) -> bool:
+        """Whether a map lies whole in DRAM before `part`."""
+        return t in stored and self.problem.reload and _complete(self.problem, t, part)
+
+    def begun(self, c: Candidate) -> list[int]:
+        """Maps that earlier groups wrote a part of, or left alone, and `c` is to write another."""
+        return [
+            t
+            for t, m in enumerate(self.problem.maps)
+            if m.birth < c.first and any(c.first <= w < c.end for w in m.writers)
+        ]
 
     def own(self, c: Candidate) -> tuple[WeightLoad, ...]:
         """Constants that a group needs whole."""
@@ -301,6 +324,11 @@ class _Search:
                 self.best.cost, self.best.plan = cost, plan
 
 
+def _complete(problem: Problem, t: int, part: int) -> bool:
+    """Whether all writers of a map come before `part`."""
+    return all(w < part for w in problem.maps[t].writers)
+
+
 def _ways(problem: Problem, prefix: _Prefix, t: int) -> list[Way]:
     """Steps at which map t is in SPM, and those at which it is loaded again."""
     used = prefix.used
@@ -310,6 +338,8 @@ def _ways(problem: Problem, prefix: _Prefix, t: int) -> list[Way]:
     for again in product((False, True), repeat=len(reads)):
         reloads = {s for s, flag in zip(reads, again, strict=True) if flag}
         if reloads and not (t in prefix.stored and problem.reload):
+            continue
+        if not all(_complete(problem, t, used[s].first) for s in reloads):
             continue
         present = set(range(keeps[0], keeps[-1] + 1)) if keeps else set()
         for s in reads:

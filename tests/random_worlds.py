@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
@@ -24,7 +24,8 @@ def random_network(rng: random.Random, layers: int = 5) -> Network:
     maps = [b.input("x", (1, rng.choice([2, 4]), rng.choice([3, 4, 5, 6, 7]), rng.choice([3, 4])))]
     if rng.random() < 0.2:
         maps.append(b.input("z", maps[0].shape))
-    for _ in range(rng.randint(2, layers)):
+    wanted = rng.randint(2, layers)
+    while len(b.records) < wanted:
         maps.append(_random_layer(rng, b, maps))
     b.output(maps[-1])
     if rng.random() < 0.3 and len(maps) > 3:
@@ -37,7 +38,10 @@ def random_network(rng: random.Random, layers: int = 5) -> Network:
 def _random_layer(rng: random.Random, b: NetworkBuilder, maps: list[Handle]) -> Handle:
     x = rng.choice(maps[-2:])
     height, width = x.shape[2], x.shape[3]
-    kind = rng.choice(["conv", "conv", "big", "depthwise", "strided", "pool", "add", "concat"])
+    kind = rng.choice(
+        ["conv", "conv", "big", "depthwise", "strided", "pool", "add", "concat", "dense",
+         "branches", "halves", "narrow", "residual", "unary"]
+    )  # fmt: skip
     twins = [m for m in maps if m.shape == x.shape]
     same_size = [m for m in maps if m.shape[2:] == x.shape[2:]]
     if kind == "big":
@@ -52,7 +56,30 @@ def _random_layer(rng: random.Random, b: NetworkBuilder, maps: list[Handle]) -> 
         return b.add(x, rng.choice(twins))
     if kind == "concat" and x.shape[1] <= 8:
         return b.concat([rng.choice(same_size), x], axis=1)
+    if kind in ("dense", "branches", "halves", "narrow", "residual", "unary"):
+        return _random_block(rng, b, x, kind)
     return b.conv(x, rng.choice([2, 4, 8]), rng.choice([1, 3]), padding="same")
+
+
+def _random_block(rng: random.Random, b: NetworkBuilder, x: Handle, kind: str) -> Handle:
+    """Layers that leave something to share: joined, taken apart, or written over."""
+    c = x.shape[1]
+    if kind == "dense" and c <= 8:
+        return b.concat([x, _piece(rng, b, x)], axis=1)
+    if kind == "branches":
+        return b.concat([_piece(rng, b, x), _piece(rng, b, x)], axis=1)
+    if kind == "halves" and c > 1:
+        low, high = b.slice(x, 1, 0, c // 2), b.slice(x, 1, c // 2)
+        return b.concat([high, _piece(rng, b, low)], axis=1)
+    if kind == "narrow" and c > 1:
+        return b.slice(x, 1, c // 2)
+    if kind == "residual":
+        return b.add(b.conv(x, c, rng.choice([1, 3]), padding="same"), x)
+    return b.unary(x, "tanh")
+
+
+def _piece(rng: random.Random, b: NetworkBuilder, x: Handle) -> Handle:
+    return b.conv(x, rng.choice([2, 4]), rng.choice([1, 3]), padding="same")
 
 
 def random_chip(rng: random.Random) -> Hardware:
@@ -96,14 +123,21 @@ def make_world(network: Network, chip: Hardware, prefetch: bool, halos: tuple[st
 # --------------------------------------------------------------------------- abstract problems
 
 
-def random_problem(rng: random.Random, prefetch: bool = True) -> Problem:
-    """A problem of small integers that no network need have: prices are independent."""
-    layers = rng.randint(2, 4)
+def random_problem(rng: random.Random, prefetch: bool = True, joined: bool = False) -> Problem:
+    """A problem of small integers that no network need have: prices are independent.
+
+    Where `joined`, two maps may be written as the pieces of a third.
+    """
+    layers = rng.randint(3, 4) if joined else rng.randint(2, 4)
     slices = [2 if rng.random() < 0.2 else 1 for _ in range(layers)]
     begins = [sum(slices[:i]) for i in range(layers + 1)]
     reads = [{rng.randint(max(-1, i - 3), i - 1) for _ in range(rng.choice([1, 1, 2]))} if i else
              {-1} for i in range(layers)]  # fmt: skip
+    if joined:
+        reads[rng.randint(2, layers - 1)] |= {0, 1}
     maps = [_random_map(rng, begins, reads, i) for i in range(-1, layers)]
+    if joined:
+        maps[1:3] = [replace(m, must_store=False) for m in maps[1:3]]
     sizes = [rng.choice([0, 1, 2, 3, 4]) for _ in range(begins[-1])]
     weights = tuple(WeightLoad(s, s and rng.randint(1, 9), s) for s in sizes)
     candidates: list[Candidate] = []
@@ -118,10 +152,80 @@ def random_problem(rng: random.Random, prefetch: bool = True) -> Problem:
                     candidates += _random_group(
                         rng, maps, weights, reads, begins, (first, end), span, len(candidates)
                     )
-    return Problem(
+    plain = Problem(
         begins[-1], rng.choice([6, 8, 10, 12, 16, 24]), tuple(maps), weights, tuple(candidates),
         prefetch, rng.random() < 0.8,
     )  # fmt: skip
+    return _with_joined(rng, plain) if joined else plain
+
+
+def _with_joined(rng: random.Random, problem: Problem) -> Problem:
+    """`problem` with a map that the writers of two others may write instead, each its piece.
+
+    A part that reads both may have nothing to do: then its readers read the joined map too.
+    """
+    maps, number, pieces = problem.maps, len(problem.maps), (1, 2)
+    writers = tuple(sorted(p for t in pieces for p in maps[t].writers))
+    idle = [p for p in maps[pieces[1]].readers if p in maps[pieces[0]].readers]
+    outputs = {t for p in idle[:1] for t, m in enumerate(maps) if m.writers == (p,)}
+    outputs = {t for t in outputs if maps[t].readers and not maps[t].must_store}
+    inside = {*pieces, *outputs}
+    readers = tuple(sorted({p for t in inside for p in maps[t].readers}))
+    size = sum(maps[t].size_bytes for t in pieces)
+    joined = FeatureMap(size, writers, readers, False, False, rng.randint(1, 6), size, True)
+    found = list(problem.candidates)
+    for c in problem.candidates:
+        found += _joining(rng, c, maps, number, pieces, writers, size)
+    for c in list(found):
+        found += _reading(rng, c, number, inside)
+    if outputs:
+        part = idle[0]
+        for reads, streams in (((number,), ()), ((), (number,))):
+            found.append(
+                Candidate(part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, -1)
+            )
+    numbered = tuple(replace(c, recipe=k) for k, c in enumerate(found))
+    return replace(problem, maps=(*maps, joined), candidates=numbered)
+
+
+def _joining(
+    rng: random.Random, c: Candidate, maps: tuple[FeatureMap, ...], number: int,
+    pieces: tuple[int, ...], writers: tuple[int, ...], size: int,
+) -> list[Candidate]:  # fmt: skip
+    """`c` with what it writes of one piece written into the joined map."""
+    mine = [t for t in pieces if any(c.first <= p < c.end for p in maps[t].writers)]
+    if len(mine) != 1 or mine[0] not in (*c.keeps, *c.stores):
+        return []
+    piece = mine[0]
+    begun = maps[piece].size_bytes * (piece in c.keeps and maps[piece].birth >= c.first)
+    begins = size * (piece in c.keeps and writers[0] >= c.first)
+    keeps, stores = (
+        tuple(number if t == piece else t for t in side) for side in (c.keeps, c.stores)
+    )
+    work, cycles = c.work_bytes - begun + begins, _fewer(rng, c)
+    found = [replace(c, keeps=keeps, stores=stores, work_bytes=work, duration_cycles=cycles)]
+    if piece in c.keeps and piece in c.stores and len(maps[piece].writers) == 1:
+        # kept by itself for other readers, and stored as a piece
+        found.append(replace(c, stores=stores))
+    return found
+
+
+def _reading(rng: random.Random, c: Candidate, number: int, inside: set[int]) -> list[Candidate]:
+    """`c` reading some map that the joined one holds out of that one."""
+    found = []
+    for t in sorted(inside & {*c.reads, *c.streams}):
+        reads, streams = (
+            tuple(sorted({number if u == t else u for u in side})) for side in (c.reads, c.streams)
+        )
+        if not {*reads} & {*streams}:
+            cycles = _fewer(rng, c)
+            found.append(replace(c, reads=reads, streams=streams, duration_cycles=cycles))
+    return found
+
+
+def _fewer(rng: random.Random, c: Candidate) -> int:
+    """Sometimes fewer cycles: else what is joined would hardly ever be best."""
+    return max(c.duration_cycles - rng.choice([0, 0, 3]), c.dma_cycles, 1)
 
 
 def _random_map(rng: random.Random, begins: list[int], reads: list[set[int]], i: int) -> FeatureMap:

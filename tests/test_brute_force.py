@@ -12,14 +12,16 @@ from collections import Counter
 
 import pytest
 from oracles import TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of, realised
+from plan_fixture import sharing_sorts
 from random_worlds import World, make_world, random_chip, random_network, random_problem
 
 from spm_opt.decision import Decision
 from spm_opt.errors import SpmTooSmallError
+from spm_opt.layout import lay_out
 from spm_opt.problem import Problem
 
 HALOS = (("retain",), ("retain", "recompute"))
-MOST_PARTS = 6
+MOST_PARTS = 5
 
 
 def agree(problem: Problem, everything: Problem, objective: str, patience: int) -> list[Decision]:
@@ -44,12 +46,38 @@ def random_world(seed: int) -> World | None:
     return world if world.problem.parts <= MOST_PARTS else None
 
 
-def check_problems(seeds: range, patience: int) -> None:
+def drawn(seed: int, joined: bool) -> Problem:
+    rng = random.Random(seed)
+    return random_problem(rng, rng.random() < 0.75, joined)
+
+
+def check_problems(seeds: range, patience: int, joined: bool = False) -> Counter[str]:
+    """Check every seed; counts what becomes of the joined maps."""
+    seen: Counter[str] = Counter()
     for seed in seeds:
-        rng = random.Random(seed)
-        problem = random_problem(rng, rng.random() < 0.75)
+        problem = drawn(seed, joined)
         for objective in ("latency", "dram"):
-            agree(problem, problem, objective, patience)
+            for decision in agree(problem, problem, objective, patience):
+                seen.update(joined_uses(problem, decision))
+    return seen
+
+
+def joined_uses(problem: Problem, decision: Decision) -> set[str]:
+    """What a plan does with maps that the writers of others may write."""
+    joined = {t for t, m in enumerate(problem.maps) if m.joined}
+    used = [problem.candidates[k] for k in decision.candidates]
+    kept, stored = any(joined & {*c.keeps} for c in used), any(joined & {*c.stores} for c in used)
+    found = {
+        "kept": kept,
+        "stored": stored,
+        "left alone": bool(joined) and not (kept or stored),
+        "streamed": any(joined & {*c.streams} for c in used),
+        "nothing to do": any(not c.duration_cycles for c in used),
+        "kept itself, stored as a piece": any(
+            joined & {*c.stores} and {*c.keeps} - {*c.stores} - joined for c in used
+        ),
+    }
+    return {name for name, there in found.items() if there}
 
 
 def check_networks(seeds: range, patience: int) -> Counter[str]:
@@ -96,7 +124,8 @@ def features(world: World, decision: Decision) -> set[str]:
         "prefetch": any(0 <= v < leader[p] for p, v in enumerate(decision.weight_starts)),
         "spilled": any(c.stores and any(t not in c.keeps for t in c.stores) for c in used[:-1]),
     }
-    return {name for name, there in found.items() if there}
+    shared = sharing_sorts(world, decision, lay_out(world.site, problem, world.recipes, decision))
+    return {name for name, there in (found | shared).items() if there}
 
 
 @pytest.mark.parametrize("block", range(6))
@@ -104,12 +133,20 @@ def test_solvers_find_what_no_plan_beats(block: int):
     check_problems(range(25 * block, 25 * block + 25), patience=200_000)
 
 
+def test_solvers_find_what_no_plan_with_joined_maps_beats():
+    seen = check_problems(range(30), patience=100_000, joined=True)
+    for name in ("kept", "stored", "left alone", "streamed", "nothing to do",
+                 "kept itself, stored as a piece"):  # fmt: skip
+        assert seen[name] >= 2, f"hardly a plan with {name}: {seen}"
+
+
 def test_solvers_and_machine_agree_on_networks():
-    seen = check_networks(range(70), patience=2_000)
-    assert seen["plan"] >= 100
-    assert seen["too many plans"] <= seen["plan"] / 3
+    seen = check_networks(range(48), patience=1_000)
+    assert seen["plan"] >= 60
+    assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",
-                 "prefetch", "spilled"):  # fmt: skip
+                 "prefetch", "spilled", "elided concat", "elided split", "elided in a group",
+                 "stripe over stripe", "takeover"):  # fmt: skip
         assert seen[name] >= 2, f"no plan with {name}: {seen}"
 
 
@@ -123,8 +160,9 @@ def test_search_over_all_plans_needs_no_hint():
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("block", range(20))
-def test_many_problems(block: int):
-    check_problems(range(1000 + 100 * block, 1100 + 100 * block), patience=10**6)
+@pytest.mark.parametrize("joined", [False, True], ids=["plain", "joined"])
+def test_many_problems(block: int, joined: bool):
+    check_problems(range(1000 + 100 * block, 1100 + 100 * block), 10**6, joined)
 
 
 @pytest.mark.heavy

@@ -423,6 +423,7 @@ def _moves(dtype: str) -> list[Case]:
              value=1.5, **d),
         case("pad crop", ops.Pad((0, 0, -1, 2, 0, 0, 1, -3)), shape, **d),
         case("pad reflect", ops.Pad((0, 0, 2, 3, 0, 0, 4, 1), "reflect"), shape, **d),
+        case("pad reflect cropped", ops.Pad((0, 0, -1, 2, 0, 0, 2, -2), "reflect"), shape, **d),
         case("pad edge", ops.Pad((0, 0, 0, 3, 0, 0, 0, 9), "edge"), shape, **d),
         case("pad wrap", ops.Pad((0, 1, 2, 0, 0, 2, 3, 0), "wrap"), shape, **d),
         case("nearest", resize((1, 4, 10, 18)), shape, **d),

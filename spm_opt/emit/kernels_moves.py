@@ -66,7 +66,10 @@ def _pad_axes(scene: Scene, op: Pad, shape: Shape) -> tuple[int, tuple[str, ...]
         rule = _PADDINGS.get(op.mode)
         if rule is None:
             raise scene.refuse("padding", op.mode)
-        table = [rule(k - begin, extent) for k in range(begin + extent + end)]
+        # what is cropped away is not there to be repeated
+        cropped, left = max(0, -begin), extent - max(0, -begin) - max(0, -end)
+        inside = range(-max(0, begin), left + max(0, end))
+        table = [cropped + rule(k, left) for k in inside]
         axes.append(_axis(len(table), stride, table=scene.text.array("int32_t", table)))
     return base, tuple(axes)
 

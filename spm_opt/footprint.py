@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.commands import Command, DramRange, Window
+from spm_opt.stream import Command, DramRange, Window
 
 Ints = NDArray[np.int64]
 

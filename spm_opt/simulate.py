@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from spm_opt.commands import COMPUTE, DMA, Command, DramRange, Stream, Window
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.errors import InputError
 from spm_opt.footprint import windows
 from spm_opt.hardware import Hardware
 from spm_opt.simulate_occupancy import Occupancy, occupancy
+from spm_opt.stream import COMPUTE, DMA, Command, DramRange, Stream, Window
 
 __all__ = [
     "Cause", "Occupancy", "Simulation", "Span", "Stall", "Traffic", "command_label", "simulate",

@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from spm_opt.commands import Command, Window
 from spm_opt.footprint import Ints, Ranges, Runs, window_runs, windows
+from spm_opt.stream import Command, Window
 
 #: of a range that nobody has written
 _NOT_BORN: Final = -1

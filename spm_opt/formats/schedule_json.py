@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from spm_opt.errors import InputError
+from spm_opt.formats.json_text import json_document, json_lines, require_format
 from spm_opt.formats.network_json import network_from_dict, network_to_dict
 from spm_opt.formats.records import from_plain, to_plain
 from spm_opt.schedule import (
@@ -27,8 +28,6 @@ from spm_opt.schedule import (
 )
 
 FORMAT_NAME: Final = "spm_opt.schedule"
-#: containers down to this depth are written one item a line
-_LINE_DEPTH: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def schedule_to_json(schedule: Schedule) -> str:
         "hardware": hardware_to_dict(schedule.hardware),
         **to_plain(plan),
     }
-    return _lines(document, 0) + "\n"
+    return json_lines(document)
 
 
 def schedule_from_json(text: str, file: str | None = None) -> Schedule:
@@ -81,7 +80,7 @@ def schedule_from_json(text: str, file: str | None = None) -> Schedule:
         missing, unknown or of another type, a network or hardware that cannot be.
     """
     try:
-        return _schedule(_parse(text))
+        return _schedule(json_document(text, "a schedule"))
     except InputError as error:
         raise (error.in_file(file) if file is not None else error) from None
 
@@ -93,39 +92,10 @@ def schedule_schema() -> Mapping[str, Any]:
     return schema
 
 
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"this is no JSON, or only a part of it: {error.msg}",
-            field=f"line {error.lineno}, column {error.colno}",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"this is no JSON that can be read: {error}") from None
-    if not isinstance(document, dict):
-        raise InputError("a schedule is a mapping", found=type(document).__name__)
-    return document
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _schedule(document: dict[str, Any]) -> Schedule:
     from spm_opt.formats.hardware_yaml import hardware_from_dict
 
-    if document.get("format") != FORMAT_NAME:
-        raise InputError(
-            "this is no schedule", field="format", found=document.get("format"),
-            allowed=FORMAT_NAME,
-        )  # fmt: skip
-    version = document.get("version")
-    if isinstance(version, bool) or version != FORMAT_VERSION:
-        raise InputError(
-            "this version of the format is unknown", field="version", found=version,
-            allowed=str(FORMAT_VERSION),
-        )  # fmt: skip
+    require_format(document, "schedule", FORMAT_NAME, FORMAT_VERSION)
     for key in _HEAD:
         if key not in document:
             raise InputError("this field is missing", field=key)
@@ -142,17 +112,3 @@ def _schedule(document: dict[str, Any]) -> Schedule:
         dram_addresses=plan.dram_addresses,
         claims=plan.claims,
     )
-
-
-def _lines(value: Any, depth: int) -> str:
-    """JSON text with one item a line where items are records."""
-    inner = value.values() if isinstance(value, dict) else value
-    nested = isinstance(value, (dict, list)) and any(isinstance(v, (dict, list)) for v in inner)
-    if depth == _LINE_DEPTH or not nested:
-        return json.dumps(value, allow_nan=False)
-    pad = " " * (depth + 1)
-    if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {_lines(item, depth + 1)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(pad + item for item in items) + "\n" + " " * depth + "}"
-    items = [_lines(item, _LINE_DEPTH) for item in value]
-    return "[\n" + ",\n".join(pad + item for item in items) + "\n" + " " * depth + "]"

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from spm_opt.commands import Stream
 from spm_opt.errors import InputError
 from spm_opt.schedule import Schedule
 from spm_opt.simulate import command_label, simulate
+from spm_opt.stream import Stream
 from spm_opt.verify.commands_bytes import bytes_inside, owners, spm_races
 from spm_opt.verify.commands_records import addresses_alike, every_record_once, records_alike
 from spm_opt.verify.commands_trace import Trace, trace_of

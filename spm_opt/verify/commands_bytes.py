@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spm_opt.commands import Command, DramRange
 from spm_opt.footprint import Ints, Ranges
 from spm_opt.simulate import command_label
+from spm_opt.stream import Command, DramRange
 from spm_opt.verify.commands_identity import UNKNOWN, Named, Names
 from spm_opt.verify.commands_space import Space, Touched, reads, writes
 from spm_opt.verify.commands_trace import Trace, engine_of

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from networkx.utils import UnionFind
 
-from spm_opt.commands import Command, DramRange, Window
 from spm_opt.footprint import Ints, Runs, dram_runs, window_runs
+from spm_opt.stream import Command, DramRange, Window
 from spm_opt.verify.facts import Channels, Facts, channel_count, map_channel_count
 
 #: what no value has

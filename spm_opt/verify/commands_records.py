@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from spm_opt.commands import COMPUTE, DMA, Command, DramRange, Window
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.simulate import command_label
+from spm_opt.stream import COMPUTE, DMA, Command, DramRange, Window
 from spm_opt.verify.commands_trace import Trace
 from spm_opt.verify.facts import (
     Channels,

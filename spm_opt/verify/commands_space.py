@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spm_opt.commands import Command, Window
 from spm_opt.footprint import Ints, Ranges
+from spm_opt.stream import Command, Window
 from spm_opt.verify.commands_identity import Named, Names
 
 

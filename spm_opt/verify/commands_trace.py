@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spm_opt.commands import Command, Stream
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.simulate import ENGINES, Simulation
+from spm_opt.stream import Command, Stream
 from spm_opt.verify.commands_identity import Names
 from spm_opt.verify.commands_space import Scratchpad
 from spm_opt.verify.facts import Facts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spm_opt.commands import Command
 from spm_opt.simulate import command_label
+from spm_opt.stream import Command
 from spm_opt.verify.commands_trace import Trace, engine_of
 from spm_opt.verify.timing import replay
 

@@ -19,6 +19,7 @@ from spm_opt.graph.ops import Gather, row_axis
 from spm_opt.graph.values import NetworkValues
 from spm_opt.schedule import Schedule
 
+_KERNELS: Final = '#include "spm_kernels.h"'
 #: what is drawn for an index that nobody looks anything up with
 _TRUTH: Final = 2
 _INDEX_TYPES: Final = ("bool", "int32", "uint32", "int64", "uint64")
@@ -64,9 +65,8 @@ def layers_source(schedule: Schedule, stream: Stream, values: NetworkValues) -> 
     """
     names, network = names_of(schedule, stream), schedule.network
     computed = {c.name for c in stream.commands if c.kind == "compute"}
-    texts = [
-        '/* Shapes, scales and tables of the layers, for the kernels. */\n#include "spm_kernels.h"\n'
-    ]
+    head = ("/* Shapes, scales and tables of the layers, for the kernels. */", _KERNELS)
+    texts = ["\n".join((*head, ""))]
     texts += [
         f"/* {comment(layer.name)}: {layer.op.kind} */\n"
         + layer_constants(network, layer, values, names.layers[layer.name])

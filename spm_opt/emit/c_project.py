@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
@@ -111,8 +110,9 @@ def _map(network: Network, name: str, stream: Stream, values: NetworkValues) -> 
     return found if bound is None else {**found, "below": bound}
 
 
-def _sections(memory: Memory) -> list[Mapping[str, int]]:
-    found, offset = [], 0
+def _sections(memory: Memory) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = []
+    offset = 0
     for section in memory.sections:
         found.append({
             "file_offset": offset, "dram_address": section.address, "bytes": len(section.content),

@@ -67,12 +67,11 @@ class Writer:
         if role == "weights":
             rows = ("0", "1")
         start = f"dma_start(DMA_{kind.upper()},"
-        lines = [
+        return [
             start if ticket is None else f"{ticket} = {start}",
             f"    {self._dram_side(numbers, key)},",
             f"    {self._spm_side(numbers, rows)});",
         ]
-        return lines
 
     def _dram_side(self, numbers: _Numbers, key: str) -> str:
         base = self.dram_addresses[key]

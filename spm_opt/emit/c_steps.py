@@ -203,9 +203,7 @@ def _guarded(
 
 
 def _title(number: int, step: Step) -> str:
-    channels = (
-        "" if step.channels is None else f", channels {step.channels[0]} to {step.channels[1]}"
-    )
+    channels = "" if step.channels is None else ", channels {} to {}".format(*step.channels)
     tiles = "one tile" if step.tiles == 1 else (
         f"{step.tiles} tiles of {step.axis}, depth {step.depth}, halo: {step.halo}"
     )  # fmt: skip

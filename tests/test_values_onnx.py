@@ -447,6 +447,13 @@ def test_look_up_of_tokens(tmp_path: Path) -> None:
     assert str(result.maps["x"].dtype) == "int64"
 
 
+def test_constant_indices_count_from_the_front(tmp_path: Path) -> None:
+    m = Model(5, 3)
+    m.node("Gather", "x", m.const([-1, 0, -5, 2], np.int64))
+    (own,) = check(m, tmp_path, "gather").values.layers.values()
+    assert own.arrays[0].tolist() == [4, 0, 0, 2]
+
+
 def test_split(tmp_path: Path) -> None:
     m = Model(2, 8, 3)
     parts = m.node("Split", "x", m.const([3, 5], np.int64), outputs=2, axis=1)

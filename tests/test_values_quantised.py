@@ -105,7 +105,8 @@ MODELS: dict[str, tuple[Build, str, int]] = {
         "Concat", m.through(convolved(m, start(m)), 0.05), m.through(convolved(m, start(m)), 0.02),
         axis=1), 0.05), "conv conv concat", 3),
     "concat with a constant": (lambda m: m.through(m.node(
-        "Concat", start(m), m.stored(m.integers(1, 2, 8, 8), 0.1), axis=1), 0.03), "concat", 1),
+        "Concat", start(m, 0.03, 0), m.stored(m.integers(1, 2, 8, 8), 0.1), axis=1), 0.03),
+        "concat", 1),
     "slice to another scale": (lambda m: m.through(m.node(
         "Slice", start(m), *(m.const(v, np.int64) for v in ([1], [7], [2]))), 0.01), "slice", 1),
     "slice that takes all": (lambda m: m.through(m.node(

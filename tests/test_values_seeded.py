@@ -172,6 +172,33 @@ def test_a_joined_constant_has_the_scale_of_the_map() -> None:
     assert values.layers["joined"].constant_scale == (values.tensors["joined"],)
 
 
+@pytest.mark.parametrize("before", ["relu", "max_pool", "avg_pool", "silu", "softmax"])
+def test_kernels_make_up_for_the_size_of_their_input(before: str) -> None:
+    b = NetworkBuilder("gain")
+    x = b.conv(b.input("x", (1, 8, 20, 20)), 32, kernel=1)
+    window = {"kernel": 3} if "pool" in before else {}
+    b.output(b.conv(b.layer(before, x, name="between", **window), 64, kernel=3, name="last"))
+    network = b.build().with_dtype("float32")
+    maps = computed(network, draw_values(network))
+    # means over a map are told too large on purpose: channels of real maps are no pure noise
+    least = 0.3 if before == "avg_pool" else 0.6
+    assert least < maps["last"].std() < 1.6
+    integers = b.build()
+    values = draw_values(integers)
+    scale = values.tensors["last"]
+    assert scale is not None
+    # a power of two is within a factor of the root of two of any number
+    assert 0.6 * least < computed(integers, values)["last"].std() * scale.scale < 2.3
+
+
+def test_drawn_indices_lie_in_the_table() -> None:
+    b = NetworkBuilder("rows")
+    x = b.input("x", (1, 7, 4))
+    b.output(b.gather(x, axis=1, indices_shape=(40,), name="rows"))
+    (indices,) = draw_values(b.build()).layers["rows"].arrays
+    assert (indices.min(), indices.max()) == (0, 6)
+
+
 def test_the_seed_decides() -> None:
     network = small("convolutions", "int8")
     first, again, other = (draw_values(network, seed) for seed in (3, 3, 4))

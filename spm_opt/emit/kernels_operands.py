@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,9 @@ from spm_opt.graph.network import DTYPE_BYTES, Layer, Network, Tensor
 from spm_opt.graph.ops import Shape
 from spm_opt.graph.values import LayerValues, NetworkValues, Quantization
 
-BYTES = ("int8", "uint8")
+BYTES: Final = ("int8", "uint8")
+#: element types that a number may be rounded to before an activation
+_ROUNDED: Final = ("int8", "uint8", "int16", "uint16")
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Scene:
         scaling, dtype = self.own.before_activation, self.tensor().dtype
         if scaling is None or self.activation is None:
             return {}
-        if dtype not in RANGES:
+        if dtype not in _ROUNDED:
             raise self.refuse("rounding before an activation", dtype)
         low, high = RANGES[dtype]
         return {**scaling_fields(scaling), "low": low, "high": high}
@@ -199,8 +201,3 @@ def spatial(values: Shape, default: int) -> Shape:
     if len(values) > 3:
         raise GraphError("the kernels have three spatial axes", found=values)
     return (default,) * (3 - len(values)) + values
-
-
-def volume(shape: Shape) -> int:
-    """Number of elements."""
-    return math.prod(shape)

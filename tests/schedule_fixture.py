@@ -188,11 +188,11 @@ class Draft:
         self.ends[step] = max(self.ends.get(step, 0), start + cycles)
         return start + cycles
 
-    def finish(self, recomputed_macs: int = 0) -> Schedule:
-        """The schedule with steps timed and totals claimed."""
+    def finish(self, recomputed_macs: int = 0, idle: Sequence[str] = ()) -> Schedule:
+        """The schedule with steps timed and totals claimed; layers `idle` need never run."""
         steps, begin = [], 0
         for i, step in enumerate(self.steps):
-            end = max(begin, self.ends[i])
+            end = max(begin, self.ends.get(i, 0))
             steps.append(replace(step, start_cycle=begin, end_cycle=end))
             begin = end
         weights = sum(t.moved_bytes for t in self.transfers if t.role == "weights")
@@ -200,7 +200,11 @@ class Draft:
         network = self.network
         raw = network.weight_bytes
         raw += sum(network.tensors[t].size_bytes for t in (*network.inputs, *network.outputs))
-        least = sum(least_cycles(layer, "int8", self.hardware) for layer in network.layers)
+        least = sum(
+            least_cycles(layer, "int8", self.hardware)
+            for layer in network.layers
+            if layer.name not in idle
+        )
         claims = Claims(
             latency_cycles=begin,
             compute_cycles=sum(c.end_cycle - c.start_cycle for c in self.computes),

@@ -6,6 +6,7 @@ The state of a buffer is a small matrix, channel cells by units. Rows ``[begin, 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -79,10 +80,23 @@ def state_shape(facts: Facts, number: int) -> tuple[int, int]:
 
 
 def shared_with(facts: Facts, access: Access, number: int) -> Access:
-    """The same bytes of another buffer that shares them; all channels where these differ."""
-    one, other = state_shape(facts, access.buffer), state_shape(facts, number)
-    cells = access.cells if one[0] == other[0] else (0, other[0])
-    return replace(access, buffer=number, cells=cells)
+    """The same bytes of another buffer that shares them; more where cells or units are others."""
+    (_, width), (cells, units) = state_shape(facts, access.buffer), state_shape(facts, number)
+    own, other = facts.schedule.buffers[access.buffer], facts.schedule.buffers[number]
+    if own.kind not in ROW_KINDS or other.kind not in ROW_KINDS or width != units:
+        return Access(number, (0, cells), 0, units, 0)
+    same = own.channels == other.channels and (
+        facts.layout(own.tensor) == facts.layout(other.tensor)
+    )
+    found = _covering(facts, access.cells, own.tensor, other.tensor) if same else (0, cells)
+    return replace(access, buffer=number, cells=found)
+
+
+def _covering(facts: Facts, cells: tuple[int, int], tensor: str, other: str) -> tuple[int, int]:
+    """Cells of one map that have channels of `cells` of another."""
+    cuts, own = facts.map_cuts[tensor], facts.map_cuts[other]
+    low, high = cuts[cells[0]], cuts[cells[1]]
+    return bisect_right(own, low) - 1, bisect_left(own, high)
 
 
 def blocks(access: Access, width: int) -> Iterator[tuple[Block, NDArray[np.int64]]]:

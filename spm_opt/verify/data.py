@@ -24,6 +24,7 @@ from spm_opt.verify.coverage import runs_text
 from spm_opt.verify.facts import ROW_KINDS, Facts
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _NOTHING: Final = -1
 _NEVER: Final = np.iinfo(np.int64).max
@@ -51,7 +52,12 @@ def data_present(facts: Facts) -> Iterator[str]:
             for number in others[access.buffer]:
                 # what lay in the same bytes is gone
                 for block, _ in blocks(shared_with(facts, access, number), shapes[number][1]):
-                    held[number][block] = _NOTHING
+                    held[number][block] = _overwritten_by(access.buffer)
+
+
+def _overwritten_by(number: int) -> int:
+    """Content of cells whose bytes a buffer took over; its own inverse."""
+    return _NOTHING - 1 - number
 
 
 def _sharers(facts: Facts) -> list[list[int]]:
@@ -73,26 +79,36 @@ def _overflow(facts: Facts, command: Command, access: Access) -> str:
 def _check_read(
     facts: Facts, command: Command, access: Access, held: Ints, ready: Ints
 ) -> Iterator[str]:
-    absent: list[NDArray[np.bool_]] = []
-    late: list[NDArray[np.bool_]] = []
+    absent: list[Flags] = []
+    late: list[Flags] = []
     contents: list[Ints] = []
+    takers: set[int] = set()
     for block, content in blocks(access, held.shape[1]):
         there = held[block] == content
-        absent.append(~there.all(axis=0))
-        late.append((there & (ready[block] > command.start_cycle)).any(axis=0))
+        absent.append(~there)
+        late.append(there & (ready[block] > command.start_cycle))
         contents.append(content)
-    for marks, words in ((absent, "is not"), (late, "is not yet")):
-        marked = np.concatenate(marks)
-        if marked.any():
-            yield _absence(facts, command, access, np.concatenate(contents)[marked], words)
+        takers.update(_overwritten_by(n) for n in held[block][~there].tolist() if n < _NOTHING)
+    content = np.concatenate(contents)
+    missing, waiting = np.concatenate(absent, axis=1), np.concatenate(late, axis=1)
+    if missing.any():
+        said = _absence(facts, command, access, missing, content, "is not")
+        yield said + _taken(facts, takers)
+    if waiting.any():
+        yield _absence(facts, command, access, waiting, content, "is not yet")
 
 
-def _absence(facts: Facts, command: Command, access: Access, content: Ints, words: str) -> str:
+def _taken(facts: Facts, takers: set[int]) -> str:
+    names = ", ".join(repr(facts.schedule.buffers[number].name) for number in sorted(takers))
+    return f": buffer {names} has its bytes since" if takers else ""
+
+
+def _absence(
+    facts: Facts, command: Command, access: Access, marked: Flags, content: Ints, words: str
+) -> str:
     buffer = facts.schedule.buffers[access.buffer]
     if buffer.kind in ROW_KINDS:
-        mask = np.zeros(int(content.max()) + 1, dtype=np.bool_)
-        mask[content] = True
-        what = f"rows {runs_text(mask)} of {buffer.tensor!r}"
+        what = _rows_text(facts, buffer.tensor, access.cells[0], marked, content)
     elif buffer.kind in ("channel_input", "channel_output"):
         what = f"the tile of {buffer.tensor!r}"
     else:
@@ -101,6 +117,20 @@ def _absence(facts: Facts, command: Command, access: Access, content: Ints, word
         f"{command.label(facts)} reads {what}, which {words} in buffer {buffer.name!r} "
         f"at cycle {command.start_cycle}"
     )
+
+
+def _rows_text(facts: Facts, tensor: str, first_cell: int, marked: Flags, rows: Ints) -> str:
+    """Marked cells (of channels) and rows of a map; channels only where not all are meant."""
+    mask = np.zeros(int(rows.max()) + 1, dtype=np.bool_)
+    mask[rows[marked.any(axis=0)]] = True
+    text, cuts = f"rows {runs_text(mask)}", facts.map_cuts[tensor]
+    cells = np.flatnonzero(marked.any(axis=1)) + first_cell
+    if len(cells) < len(cuts) - 1:
+        channels = np.zeros(cuts[-1], dtype=np.bool_)
+        for cell in cells:
+            channels[cuts[cell] : cuts[cell + 1]] = True
+        text += f" of channels {runs_text(channels)}"
+    return f"{text} of {tensor!r}"
 
 
 class _Dram:
@@ -122,12 +152,13 @@ class _Dram:
         if transfer.kind == "store":
             ready[block] = np.minimum(ready[block], transfer.end_cycle)
             return
-        absent = (ready[block] > transfer.start_cycle).any(axis=0)
+        absent = ready[block] > transfer.start_cycle
         if absent.any():
-            mask = np.concatenate((np.zeros(transfer.rows[0], dtype=np.bool_), absent))
+            rows = np.arange(*transfer.rows, dtype=np.int64)
+            what = _rows_text(self._facts, transfer.tensor, begin, absent, rows)
             yield (
-                f"{command.label(self._facts)} loads rows {runs_text(mask)} of "
-                f"{transfer.tensor!r}, which DRAM does not hold at cycle {transfer.start_cycle}"
+                f"{command.label(self._facts)} loads {what}, "
+                f"which DRAM does not hold at cycle {transfer.start_cycle}"
             )
 
     def _state(self, tensor: str) -> Ints:

@@ -139,7 +139,8 @@ def in_place(facts: Facts) -> Iterator[str]:
             ):
                 yield (
                     f"{compute_label(facts, index)} reads {layer.inputs[i].tensor!r} from bytes "
-                    f"of buffer {facts.schedule.buffers[number].name!r} that it writes"
+                    f"of buffer {facts.schedule.buffers[number].name!r} that it writes in buffer "
+                    f"{facts.schedule.buffers[command.output].name!r}"
                 )
 
 

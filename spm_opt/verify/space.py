@@ -104,16 +104,22 @@ def buffers_apart(facts: Facts) -> Iterator[str]:
 
 
 def sharing_alike(facts: Facts) -> Iterator[str]:
-    """Buffers that share bytes share all of them, unit by unit."""
+    """Buffers that share bytes share all of them, unit by unit and element by element."""
     for buffer in facts.schedule.buffers:
         if buffer.shares is None:
             continue
         other = facts.schedule.buffers[buffer.shares]
         rows = buffer.kind in ROW_KINDS and other.kind in ROW_KINDS
-        if not rows or _extent(buffer) != _extent(other):
+        if not rows or _extent(buffer) != _extent(other) or not _alike(facts, buffer, other):
             yield f"buffer {buffer.name!r} shares the bytes of {other.name!r}, but differs from it"
         elif buffer.first_step >= other.end_step or other.first_step >= buffer.end_step:
             yield f"buffer {buffer.name!r} shares the bytes of {other.name!r}, but in other steps"
+
+
+def _alike(facts: Facts, buffer: Buffer, other: Buffer) -> bool:
+    """Whether an element of one map lies where the same element of the other does."""
+    one, two = facts.tensor(buffer.tensor), facts.tensor(other.tensor)
+    return (one.shape, one.dtype, buffer.channels) == (two.shape, two.dtype, other.channels)
 
 
 def _extent(buffer: Buffer) -> tuple[int, int, int, int]:

@@ -66,7 +66,7 @@ def make_candidates(
     least, layer = minimum_spm_bytes(site.network, site.hardware)
     if least > capacity:
         raise SpmTooSmallError(layer, least, capacity)
-    pricer = Pricer(capacity, prune)
+    pricer = Pricer(capacity, prune, site.hardware.dram.latency_cycles)
     for group in all_groups(site, halos, longest):
         pricer.add(group)
     candidates, recipes = pricer.candidates()

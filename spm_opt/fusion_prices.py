@@ -55,8 +55,8 @@ class Pricer:
     A *variant* is a cutting and depth of a group; variants are numbered through all groups.
     """
 
-    def __init__(self, capacity_bytes: int, prune: bool) -> None:
-        self._capacity, self._prune = capacity_bytes, prune
+    def __init__(self, capacity_bytes: int, prune: bool, least_gap: int = 0) -> None:
+        self._capacity, self._prune, self._least_gap = capacity_bytes, prune, least_gap
         self._families: dict[_Family, int] = {}
         #: recipe and heights of each group, and its first variant
         self._groups: list[tuple[Recipe, tuple[int, ...]]] = []
@@ -157,6 +157,7 @@ class Pricer:
                 np.concatenate([pending.store for pending in batch]),
                 np.concatenate([pending.written for pending in batch]),
                 depth,
+                self._least_gap,
             )
             known = np.concatenate([pending.known for pending in batch], axis=1)
             self._record(known, spans.duration_cycles, spans.dma_cycles)

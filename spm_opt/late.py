@@ -6,7 +6,6 @@ cost of a decision does not change here, only the steps in which its prefetches 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -26,14 +25,11 @@ class _Passage:
         Needed for the step itself.
     slack : int
         What the step can load besides.
-    busy : bool
-        Whether the step has transfers of its own.
     """
 
     before: int
     own: int
     slack: int
-    busy: bool
 
 
 def claim_late(problem: Problem, decision: Decision) -> Decision:
@@ -56,17 +52,13 @@ def claim_late(problem: Problem, decision: Decision) -> Decision:
 
 def _passages(ready: list[int], used: list[Candidate], decision: Decision) -> list[_Passage]:
     """The queue around every step of the decision as it stands."""
-    reloaded = {part for _, part in decision.reloads}
     claimed = _claimed(ready, used, decision)
     found: list[_Passage] = []
     progress = 0
     for candidate, limit in zip(used, claimed, strict=True):
-        own, busy = ready[candidate.end], bool(candidate.dma_cycles) or candidate.first in reloaded
-        slack = candidate.duration_cycles - candidate.dma_cycles
-        found.append(_Passage(progress, own, slack, busy))
+        own, slack = ready[candidate.end], candidate.duration_cycles - candidate.dma_cycles
+        found.append(_Passage(progress, own, slack))
         at_start = max(progress, own)
-        if busy:
-            at_start = ready[bisect_left(ready, at_start)]
         progress = max(at_start, min(at_start + slack, ready[limit]))
     return found
 
@@ -93,8 +85,5 @@ def _needed(ready: list[int], passages: list[_Passage]) -> list[int]:
         least = min(passage.own, passage.before)
         if needed[s] > passage.own + passage.slack:
             least = max(least, needed[s] - passage.slack)
-        if passage.busy and least > passage.own:
-            # nothing may be under way when the step begins, or it is waited for as before
-            least = min(ready[bisect_left(ready, least)], passage.before)
         needed[s - 1] = least
     return needed

@@ -52,7 +52,7 @@ class Program:
     computes : list of list of Compute
         One list a tile; ``start_cycle`` 0 and ``end_cycle`` the duration.
     after : list of Transfer
-        Prefetches for later steps that start here.
+        Prefetches for later steps that may start here; they fill what the streams leave idle.
     rolling : set of int
         Output buffers that a later tile fills again.
     """
@@ -147,12 +147,8 @@ class _Writer:
             programs[step].front.append(
                 self.moves.map("load", t, self.maps[t, step], step, None, rows, None)
             )
-        busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
         for part, start in early:
-            # the plan space: a step with transfers of its own finds the queue free
-            own = self.own_step[part]
-            need = next((s for s in range(start + 1, own) if busy[s]), own)
-            programs[start].after.append(self._weight_load(part, start, need))
+            programs[start].after.append(self._weight_load(part, start, self.own_step[part]))
 
     def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
         cut = self.site.parts[part]

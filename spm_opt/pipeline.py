@@ -25,14 +25,17 @@ class Spans:
     duration_cycles : int64 array (candidates,)
         End of the last command.
     dma_cycles : int64 array (candidates,)
-        End of the last transfer; 0 where there is none.
+        Cycles that the transfers keep the queue from others: until the end of the last, less the
+        gaps between them that others can fill; 0 where there is none.
     """
 
     duration_cycles: Ints
     dma_cycles: Ints
 
 
-def pipeline_spans(compute: Ints, load: Ints, store: Ints, written: Ints, depth: int) -> Spans:
+def pipeline_spans(
+    compute: Ints, load: Ints, store: Ints, written: Ints, depth: int, least_gap: int = 0
+) -> Spans:
     """Run pipelines of equal tile counts.
 
     Parameters
@@ -44,6 +47,8 @@ def pipeline_spans(compute: Ints, load: Ints, store: Ints, written: Ints, depth:
         come first; only they hold up a later tile.
     depth : int
         1 or 2.
+    least_gap : int
+        Cycles of a gap that nothing fits in (a transfer's latency).
     """
     count, tiles = compute.shape
     compute, load, store, written = (
@@ -51,7 +56,8 @@ def pipeline_spans(compute: Ints, load: Ints, store: Ints, written: Ints, depth:
     )
     stores, writes = store.any(), written.any()
     zero = np.zeros(count, dtype=np.int64)
-    dma, ends, drained, loaded = load[0], [zero, zero], [zero, zero], load[0]
+    ends, drained, loaded = [zero, zero], [zero, zero], load[0]
+    queue = _Queue(load[0], np.zeros_like(load[0]), least_gap)
     for t in range(tiles):
         end = np.maximum(ends[-1], loaded)
         if stores:
@@ -59,13 +65,27 @@ def pipeline_spans(compute: Ints, load: Ints, store: Ints, written: Ints, depth:
         end = end + compute[t]
         ends = [ends[-1], end]
         if t + 1 < tiles:
-            step = load[t + 1]
-            loaded = np.where(step > 0, np.maximum(dma, ends[-depth]) + step, 0)
-            dma = np.maximum(dma, loaded)
+            loaded = queue.run(load[t + 1], ends[-depth])
         if stores:
-            out = np.where(store[t] > 0, np.maximum(dma, end) + store[t], 0)
-            dma, drained = np.maximum(dma, out), [drained[-1], out]
+            drained = [drained[-1], queue.run(store[t], end)]
         if writes:
-            late = np.where(written[t] > 0, np.maximum(dma, end) + written[t], 0)
-            dma = np.maximum(dma, late)
-    return Spans(np.maximum(ends[-1], dma), dma)
+            queue.run(written[t], end)
+    return Spans(np.maximum(ends[-1], queue.free), queue.free - queue.gaps)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """When the DMA engines are free, and how long they stood idle between transfers."""
+
+    free: Ints
+    gaps: Ints
+    least_gap: int
+
+    def run(self, cycles: Ints, earliest: Ints) -> Ints:
+        """Transfers that may not start before `earliest`; their ends, 0 where there is none."""
+        there = cycles > 0
+        idle = np.where(there, np.maximum(earliest - self.free, 0), 0)
+        self.gaps = self.gaps + np.where(idle > self.least_gap, idle, 0)
+        ends: Ints = np.where(there, np.maximum(self.free, earliest) + cycles, 0)
+        self.free = np.maximum(self.free, ends)
+        return ends

@@ -115,6 +115,9 @@ class Transfer:
     moved_bytes : int
         Bytes over the pins: runs rounded up to bursts.
     start_cycle, end_cycle : int
+    piece : (int, int) or None
+        Bytes ``[begin, end)`` of the constants of `channels` that are moved, where a prefetch is
+        cut into pieces that fill the gaps between other transfers; None for all.
     """
 
     kind: str
@@ -132,6 +135,7 @@ class Transfer:
     moved_bytes: int
     start_cycle: int
     end_cycle: int
+    piece: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

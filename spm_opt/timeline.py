@@ -6,8 +6,11 @@ Commands start as soon as their engine, the barrier of their step, and their dat
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
+from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.hardware import Dram
 from spm_opt.layout import Layout, Program
 from spm_opt.schedule import Compute, Step, Transfer
 
@@ -26,40 +29,50 @@ class Timeline:
         return self.steps[-1].end_cycle if self.steps else 0
 
 
-def run(layout: Layout) -> Timeline:
-    """Time every command of `layout`."""
-    machine = _Machine(len(layout.programs))
-    for program in layout.programs:
-        machine.step(program)
+def run(layout: Layout, dram: Dram) -> Timeline:
+    """Time every command of `layout`, prefetches cut where streams need the queue."""
+    busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in layout.programs]
+    machine = _Machine(dram)
+    for program, next_is_busy in zip(layout.programs, (*busy[1:], False), strict=True):
+        machine.step(program, next_is_busy)
     return Timeline(tuple(machine.steps), tuple(machine.transfers), tuple(machine.computes))
 
 
 class _Machine:
     """Clocks of the engines, and what has run."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, dram: Dram) -> None:
+        self.dram = dram
         self.dma = 0
         self.steps: list[Step] = []
         self.transfers: list[Transfer] = []
         self.computes: list[Compute] = []
-        #: ends of the prefetches that each step waits for
-        self.awaited = [0] * (steps + 1)
+        #: prefetches that may run, in order of use, and what is left of the first
+        self.pending: deque[Transfer] = deque()
 
-    def step(self, program: Program) -> None:
+    def step(self, program: Program, next_is_busy: bool) -> None:
         """Run one step from the barrier before it to the barrier after it."""
         index = len(self.steps)
-        start = max(self.steps[-1].end_cycle if self.steps else 0, self.awaited[index])
+        start = max(self.steps[-1].end_cycle if self.steps else 0, self._needed(index))
         if self.steps:
             # the step before lasts until what this one needs has arrived
             self.steps[-1] = replace(self.steps[-1], end_cycle=start)
         front = start
         for transfer in program.front:
             front = self._transfer(transfer, start)
+        self.pending.extend(program.after)
         end = max(front, self._stream(program, start, front))
-        for transfer in program.after:
-            done = self._transfer(transfer, start)
-            self.awaited[transfer.need_step] = max(self.awaited[transfer.need_step], done)
+        self._fill(index, start, end if next_is_busy else None)
         self.steps.append(replace(program.step, start_cycle=start, end_cycle=end))
+
+    def _needed(self, step: int) -> int:
+        """Complete the prefetches that `step` reads; the end of the last, 0 where there is none."""
+        end = 0
+        while self.pending and self.pending[0].need_step <= step:
+            # what is left over belongs to the step before: it lasts until then
+            end = self._transfer(replace(self.pending.popleft(), step=step - 1), 0)
+        ended = [t.end_cycle for t in self.transfers if t.need_step == step and t.step < step]
+        return max([end, *ended])
 
     def _stream(self, program: Program, start: int, front: int) -> int:
         """The tile pipeline; the queue is load 0, load 1, store 0, load 2, store 1, ..."""
@@ -78,6 +91,7 @@ class _Machine:
             if tile + 1 < tiles:
                 arrived = self._loads(program, tile + 1, max(start, ends[tile + 1]))
             for store in program.stores[tile]:
+                self._fill(len(self.steps), start, free)
                 end = self._transfer(store, free)
                 last = max(last, end)
                 if store.buffer in program.rolling:
@@ -87,8 +101,25 @@ class _Machine:
     def _loads(self, program: Program, tile: int, earliest: int) -> int:
         arrived = 0
         for transfer in program.loads[tile]:
+            self._fill(len(self.steps), earliest, earliest)
             arrived = self._transfer(transfer, earliest)
         return arrived
+
+    def _fill(self, step: int, begin: int, until: int | None) -> None:
+        """Run prefetches while the queue is idle, whole or in pieces; None: whole ones, all."""
+        self.dma = max(self.dma, min(begin, self.dma if until is None else until))
+        while self.pending:
+            whole = replace(self.pending[0], step=step)
+            if until is None or self.dma + whole.end_cycle <= until:
+                self.pending.popleft()
+                self._transfer(whole, begin)
+                continue
+            first, rest = cut_load(self.dram, whole, until - self.dma)
+            if first is None:
+                return
+            self.pending[0] = rest
+            self._transfer(first, begin)
+            return
 
     def _transfer(self, transfer: Transfer, earliest: int) -> int:
         """Run `transfer` when the queue is free and `earliest` is reached; returns its end."""
@@ -96,3 +127,28 @@ class _Machine:
         self.dma = begin + transfer.end_cycle
         self.transfers.append(replace(transfer, start_cycle=begin, end_cycle=self.dma))
         return self.dma
+
+
+def cut_load(dram: Dram, load: Transfer, cycles: int) -> tuple[Transfer | None, Transfer]:
+    """The piece of a load of constants that fits `cycles`, in whole bursts, and the rest of it.
+
+    ``end_cycle`` is the duration of each. None where not one burst fits.
+    """
+    rate, burst = dram.bytes_per_cycle, dram.burst_bytes
+    size = int((cycles - dram.latency_cycles) * rate) // burst * burst
+    if size <= 0 or size >= load.run_bytes:
+        return None, load
+    begin, end = load.piece or (0, load.run_bytes)
+    return (
+        _piece(dram, load, (begin, begin + size), 0),
+        _piece(dram, load, (begin + size, end), size),
+    )
+
+
+def _piece(dram: Dram, load: Transfer, piece: tuple[int, int], skipped: int) -> Transfer:
+    size = piece[1] - piece[0]
+    moved = moved_bytes(dram, size)
+    return replace(
+        load, piece=piece, dram_address=load.dram_address + skipped, run_bytes=size,
+        moved_bytes=moved, end_cycle=transfer_cycles(dram, moved),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a user calls: `solve`, `compare`, `check`, `info`.
+"""What a user calls: `solve`, `compare`, `check`, `simulate`, `info`.
 
 Wires the rooms: reads what the user names, plans, has the checker disbelieve the plan, and
 returns a `Result`. It has no rule of its own. Heavy rooms are imported when they are first used.
@@ -18,12 +18,14 @@ from spm_opt.hardware import Hardware
 from spm_opt.params import STRATEGIES, Progress, SolveParams
 from spm_opt.progress import run_interruptibly
 from spm_opt.report import InfoFigures
-from spm_opt.result import Result
+from spm_opt.result import COMMANDS_FILE, Result
 from spm_opt.schedule import Schedule
 
 if TYPE_CHECKING:
     from spm_opt.graph.builder import NetworkBuilder
     from spm_opt.graph.network import Network
+    from spm_opt.simulate import Simulation
+    from spm_opt.stream import Stream
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 #: a network, a builder of one, the name of a catalogue model, or the path of a model file
@@ -208,18 +210,26 @@ def check(schedule: PathLike | Schedule | Result) -> tuple[str, ...]:
     Parameters
     ----------
     schedule : path, Schedule or Result
-        A ``schedule.json``, the directory that holds it, or the schedule itself.
+        A ``schedule.json``, the directory that holds it, or the schedule itself. A
+        ``commands.json`` beside the file is checked too.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or is no schedule.
+        If a file cannot be read, or is no schedule or command stream.
     """
     from spm_opt.verify import verify
+    from spm_opt.verify.commands import verify_commands
 
-    if isinstance(schedule, Result):
-        return verify(schedule.schedule)
-    return verify(schedule if isinstance(schedule, Schedule) else load_schedule(schedule))
+    if isinstance(schedule, (Schedule, Result)):
+        found = schedule.schedule if isinstance(schedule, Result) else schedule
+        return _violations(found)
+    read = load_schedule(schedule)
+    file = schedule_path(schedule).with_name(COMMANDS_FILE)
+    violations = verify(read)
+    if violations or not file.exists():
+        return violations or _violations(read)
+    return verify_commands(read, load_commands(file))
 
 
 def info(
@@ -304,6 +314,40 @@ def load_hardware(hardware: HardwareLike, overrides: Mapping[str, str] | None = 
     return read_hardware(find_hardware(os.fspath(hardware)), dict(overrides or {}))
 
 
+def simulate(schedule: PathLike | Schedule | Result) -> Simulation:
+    """The command stream of a schedule, run by the two engines.
+
+    Parameters
+    ----------
+    schedule : path, Schedule or Result
+        A ``schedule.json`` or the directory that holds it, of which the ``commands.json`` beside it
+        is run where there is one; or the schedule itself.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, the schedule is invalid, or its commands cannot be run.
+    """
+    from spm_opt.simulate import simulate as run
+
+    if isinstance(schedule, (Schedule, Result)):
+        found = schedule.schedule if isinstance(schedule, Result) else schedule
+        return run(_lowered(found, None), found.hardware)
+    found, file = load_schedule(schedule), schedule_path(schedule)
+    commands = file.with_name(COMMANDS_FILE)
+    stream = load_commands(commands) if commands.exists() else _lowered(found, str(file))
+    try:
+        return run(stream, found.hardware)
+    except InputError as error:
+        raise error.in_file(str(commands)) from None
+
+
+def schedule_path(path: PathLike) -> Path:
+    """The ``schedule.json`` that `path` is, or that lies in the directory `path`."""
+    file = Path(path)
+    return file / "schedule.json" if file.is_dir() else file
+
+
 def load_schedule(path: PathLike) -> Schedule:
     """Read a ``schedule.json``, or the one in a directory.
 
@@ -314,24 +358,58 @@ def load_schedule(path: PathLike) -> Schedule:
     """
     from spm_opt.formats.schedule_json import schedule_from_json
 
-    file = Path(path)
-    if file.is_dir():
-        file = file / "schedule.json"
+    file = schedule_path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read the schedule: {reason}", file=str(file)) from None
-    try:
-        return schedule_from_json(text)
+        return schedule_from_json(_text(file, "schedule"))
     except InputError as error:
         raise error.in_file(str(file)) from None
 
 
-def _checked(schedule: Schedule) -> Result:
+def load_commands(path: PathLike) -> Stream:
+    """Read a ``commands.json``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no command stream.
+    """
+    from spm_opt.formats.commands_json import commands_from_json
+
+    file = Path(path)
+    return commands_from_json(_text(file, "commands"), str(file))
+
+
+def _text(file: Path, what: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"cannot read the {what}: {reason}", file=str(file)) from None
+
+
+def _lowered(schedule: Schedule, file: str | None) -> Stream:
+    """The commands of a schedule that is valid."""
+    from spm_opt.commands import lower
     from spm_opt.verify import verify
 
     violations = verify(schedule)
+    if violations:
+        more = f", and {len(violations) - 1} more" if len(violations) > 1 else ""
+        raise InputError(f"the schedule is invalid: {violations[0]}{more}", file=file)
+    return lower(schedule)
+
+
+def _violations(schedule: Schedule) -> tuple[str, ...]:
+    """Rules that a schedule breaks, and its command stream where it breaks none."""
+    from spm_opt.commands import lower
+    from spm_opt.verify import verify
+    from spm_opt.verify.commands import verify_commands
+
+    return verify(schedule) or verify_commands(schedule, lower(schedule))
+
+
+def _checked(schedule: Schedule) -> Result:
+    violations = _violations(schedule)
     if violations:
         raise VerificationError(
             (*violations, "this is a bug of spm_opt, not of your input: please report it")

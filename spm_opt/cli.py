@@ -1,4 +1,4 @@
-"""The command line: ``spm-opt solve | compare | check | info | alloc | list``.
+"""The command line: ``spm-opt solve | compare | check | simulate | info | alloc | list``.
 
 Parses arguments, calls `spm_opt.api`, prints. With ``--json`` standard output holds exactly one
 JSON object; progress, warnings and errors always go to standard error. It has no rule of its own.
@@ -18,6 +18,7 @@ import typer
 
 from spm_opt import __version__
 from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
+from spm_opt.cli_simulate import simulate
 from spm_opt.errors import InputError, SpmOptError
 from spm_opt.params import OBJECTIVES, STRATEGIES
 
@@ -80,7 +81,7 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="DIR", readable=False,
-        help="write schedule.json, allocation.csv, layers.csv, listing.txt there",
+        help="write schedule.json, commands.json, allocation.csv, layers.csv, listing.txt there",
     ),
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
@@ -251,7 +252,11 @@ def check(
     ],
     as_json: Json = False,
 ) -> int:
-    """Recompute a schedule from its network and hardware; list every rule that it breaks."""
+    """Recompute a schedule from its network and hardware; list every rule that it breaks.
+
+    A commands.json beside it is checked too: that its commands are the schedule's, that no two race
+    for a byte, and that every byte read is the one meant.
+    """
     from spm_opt import api
 
     violations = api.check(schedule)
@@ -295,6 +300,7 @@ def info(
         _print(info_table({**figures, "warnings": []}))
 
 
+app.command(epilog=EPILOG)(simulate)
 app.command(epilog=ALLOC_EPILOG)(alloc)
 
 

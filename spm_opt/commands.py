@@ -157,7 +157,9 @@ class _Lowering:
         holds = buffer.channels
         if buffer.tensor != tensor:
             shift, holds = self._seen_in(buffer, tensor, channels)
-            base += shift * rest
+            # a piece that nobody cuts has one channel, as wide as many of the map around it
+            base += shift * channel_layout(self.network, buffer.tensor)[2]
+            holds = None if tensor not in self.network.channel_axes else holds
         if buffer.kind in ("channel_input", "channel_output"):
             # a unit is a tile: all rows of the channels that it holds now
             base += tile % buffer.count * buffer.unit_bytes

@@ -14,8 +14,9 @@ from spm_opt.errors import InputError
 from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
 from spm_opt.schedule import Schedule
 
+COMMANDS_FILE: Final = "commands.json"
 #: what `Result.save` writes; the schedule last, so that where it stands the others do too
-FILES: Final = ("allocation.csv", "layers.csv", "listing.txt", "schedule.json")
+FILES: Final = ("allocation.csv", "layers.csv", "listing.txt", COMMANDS_FILE, "schedule.json")
 
 
 @dataclass(frozen=True)
@@ -217,13 +218,18 @@ def require_writable(directory: str | os.PathLike[str]) -> None:
 
 
 def _texts(schedule: Schedule) -> dict[str, str]:
+    from spm_opt.commands import lower
     from spm_opt.emit.listing import listing
+    from spm_opt.formats.commands_json import commands_to_json
     from spm_opt.formats.schedule_json import schedule_to_json
     from spm_opt.formats.tables import allocation_csv, layers_csv
+    from spm_opt.simulate import simulate
 
+    stream = lower(schedule)
     return {
         "allocation.csv": allocation_csv(schedule),
         "layers.csv": layers_csv(schedule),
-        "listing.txt": listing(schedule),
+        "listing.txt": listing(schedule, stream, simulate(stream, schedule.hardware)),
+        COMMANDS_FILE: commands_to_json(stream),
         "schedule.json": schedule_to_json(schedule),
     }

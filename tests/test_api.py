@@ -51,11 +51,23 @@ class Planner(ModuleType):
 
 @pytest.fixture
 def planner(monkeypatch):
-    fake, verify = Planner(), ModuleType("spm_opt.verify")
-    verify.verify = lambda schedule: ()
+    fake = Planner()
     monkeypatch.setitem(sys.modules, "spm_opt.planner", fake)
-    monkeypatch.setitem(sys.modules, "spm_opt.verify", verify)
+    for name, module in no_checks().items():
+        monkeypatch.setitem(sys.modules, name, module)
     return fake
+
+
+def no_checks() -> dict[str, ModuleType]:
+    """Checkers that find nothing, and a lowering that nobody looks at."""
+    rooms = {name: ModuleType(name) for name in (
+        "spm_opt.verify", "spm_opt.verify.commands", "spm_opt.commands",
+    )}  # fmt: skip
+    verify, verify_commands, commands = rooms.values()
+    verify.verify = lambda schedule: ()
+    verify_commands.verify_commands = lambda schedule, stream: ()
+    commands.lower = lambda schedule: None
+    return rooms
 
 
 # --- the package ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from interface_fakes import fake_schedule, tiny_builder
 from schedule_fixture import fused
-from test_api import KEYS, Planner
+from test_api import KEYS, Planner, no_checks
 
 import spm_opt.api
 from spm_opt import GraphError, SolverError, SpmTooSmallError, __version__
@@ -20,7 +20,9 @@ from spm_opt.cli import main, parse_overrides
 from spm_opt.progress import STOPPING
 from spm_opt.result import FILES, Result
 
-TEXTS = {"allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n"}
+TEXTS = {
+    "allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n", "commands.json": "c\n",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -35,8 +37,9 @@ def planner(monkeypatch):
     )
     rooms = {
         "planner": fake,
-        "verify": room(verify=lambda schedule: ()),
-        "emit.listing": room(listing=lambda schedule: TEXTS["listing.txt"]),
+        "simulate": room(simulate=lambda stream, hardware: None),
+        "emit.listing": room(listing=lambda schedule, *run: TEXTS["listing.txt"]),
+        "formats.commands_json": room(commands_to_json=lambda stream: TEXTS["commands.json"]),
         "formats.tables": room(
             allocation_csv=lambda schedule: TEXTS["allocation.csv"],
             layers_csv=lambda schedule: TEXTS["layers.csv"],
@@ -46,6 +49,8 @@ def planner(monkeypatch):
             schedule_from_json=lambda text: fake_schedule(),
         ),
     }
+    for name, module in no_checks().items():
+        monkeypatch.setitem(sys.modules, name, module)
     for name, module in rooms.items():
         monkeypatch.setitem(sys.modules, f"spm_opt.{name}", module)
     return fake

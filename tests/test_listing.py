@@ -11,19 +11,26 @@ from fractions import Fraction
 import pytest
 from schedule_fixture import ALL, channel_tiles, fused, prefetch, single, slices, stripes
 
-from spm_opt.emit.listing import listing
+from spm_opt.commands import lower
+from spm_opt.emit.listing import listing as listing_of
 from spm_opt.formats.tables import allocation_csv, layers_csv
 from spm_opt.graph.network import Layer, Network, Tensor, operand_of
 from spm_opt.graph.ops import Unary
 from spm_opt.schedule import Schedule
+from spm_opt.simulate import simulate
 
 
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def listing(schedule: Schedule) -> str:
+    stream = lower(schedule)
+    return listing_of(schedule, stream, simulate(stream, schedule.hardware))
+
+
 def commands(text: str) -> list[tuple[int, str]]:
-    found = re.findall(r"^ +(\d+) \+\d+ +(LOAD|STORE|COMPUTE)", text, re.MULTILINE)
+    found = re.findall(r"^ +\d+ +(\d+) \+\d+ +(LOAD|STORE|COMPUTE)", text, re.MULTILINE)
     return [(int(start), verb) for start, verb in found]
 
 
@@ -46,18 +53,21 @@ def test_the_listing_of_three_stripes() -> None:
     assert "; 0x00000480  weights:a" in text
     assert "step 0: a; 3 tiles of rows, retain, depth 2; cycles 0 .. 1865" in text
     for line in (
-        "   703 +22      LOAD    t2    x rows 9..12: dram 0x00000120 -> spm 0x000000; "
-        "96 B, 96 B moved; after tile 0",
-        "  1242 +581     COMPUTE t2    a rows 8..12: x rows 7..12 spm 0x0000e0 "
-        "(row 9 at 0x000000), weights spm 0x000120 -> spm 0x000260; after loads 2, stores 0",
-        "  1823 +42      STORE   t2    a.out rows 8..12: spm 0x000260 -> dram 0x00000380; "
-        "256 B, 256 B moved; after tile 2",
+        "   4   661 +42      STORE   t0    a.out rows 0..4: spm 0x000260 -> dram 0x00000180; "
+        "256 B, 256 B moved; after 3",
+        "   5   703 +22      LOAD    t2    x rows 9..12: dram 0x00000120 -> spm 0x000000; "
+        "96 B, 96 B moved",
+        "   8  1242 +581     COMPUTE t2    a rows 8..12: x rows 7..12 spm 0x0000e0 "
+        "(row 9 at 0x000000), weights spm 0x000120 -> spm 0x000260; after 5",
+        "   9  1823 +42      STORE   t2    a.out rows 8..12: spm 0x000260 -> dram 0x00000380; "
+        "256 B, 256 B moved; after 8",
     ):
         assert line in text.splitlines()
 
 
 def test_the_listing_says_what_a_prefetch_is_for_and_how_slices_run() -> None:
-    assert "after the barrier; before step 2" in listing(prefetch())
+    (line,) = [line for line in listing(prefetch()).splitlines() if "0x000009a0 ->" in line]
+    assert line.endswith("304 B, 304 B moved; prefetched")
     assert "256 B in 8 runs, 256 B moved" in listing(slices())
     text = listing(channel_tiles())
     assert "weights of a channels 4..8: dram 0x000003a0 -> spm 0x000100" in text

@@ -1,59 +1,41 @@
-"""The schedule as text that a compiler engineer reads: memory maps, then every command in time.
+"""The command stream as text that a compiler engineer reads: memory maps, then every command.
 
-One line a command: start cycle, what it does, to which tile, which rows, at which addresses, how
-long, and what it waits for. Printed, not decided: everything stands in the schedule.
+One line a command: number, start cycle and duration, what it does, to which tile, which rows, at
+which SPM and DRAM addresses, and the numbers of the commands that it waits for. Printed, not
+decided: the commands stand in the stream, their cycles in its simulation; of the schedule come the
+headings.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from spm_opt.graph.network import Layer
-from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
+from spm_opt.cost.dram import moved_bytes
+from spm_opt.schedule import Schedule
+from spm_opt.simulate import Simulation
+from spm_opt.stream import Command, Stream, Window
 from spm_opt.units import format_bytes
 
-_ROLLING_OUTPUTS = ("output", "channel_output")
-_TILE_KINDS = ("weight_stream", "channel_input", "channel_output")
 
+def listing(schedule: Schedule, stream: Stream, simulation: Simulation) -> str:
+    """The whole stream as text, ending in a newline.
 
-@dataclass(frozen=True)
-class _Book:
-    """The schedule with its commands by step, and which tiles load and store."""
-
-    schedule: Schedule
-    layers: dict[str, Layer]
-    computes: dict[int, list[Compute]]
-    transfers: dict[int, list[Transfer]]
-    loads: set[tuple[int, int | None]]
-    stores: set[tuple[int, int | None]]
-
-
-def listing(schedule: Schedule) -> str:
-    """The whole schedule as text, ending in a newline."""
-    book = _book(schedule)
-    lines = [*_header(schedule), "", *_spm_map(schedule), "", *_dram_map(schedule)]
+    Parameters
+    ----------
+    schedule : Schedule
+        What the stream was lowered from.
+    stream : Stream
+    simulation : Simulation
+        Of the stream on the schedule's hardware.
+    """
+    steps: dict[int, list[Command]] = defaultdict(list)
+    for command in stream.commands:
+        steps[command.step].append(command)
+    lines = [*_header(schedule), "", *_spm_map(schedule), "", *_dram_map(stream)]
     for index in range(len(schedule.steps)):
-        lines += ["", *_step(book, index)]
+        lines += ["", _heading(schedule, index), *_commands(schedule, steps[index], simulation)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _book(schedule: Schedule) -> _Book:
-    computes: dict[int, list[Compute]] = defaultdict(list)
-    for compute in schedule.computes:
-        computes[compute.step].append(compute)
-    transfers: dict[int, list[Transfer]] = defaultdict(list)
-    loads: set[tuple[int, int | None]] = set()
-    stores: set[tuple[int, int | None]] = set()
-    for transfer in schedule.transfers:
-        transfers[transfer.step].append(transfer)
-        if transfer.kind == "load" and transfer.step == transfer.need_step:
-            loads.add((transfer.step, transfer.tile))
-        if schedule.buffers[transfer.buffer].kind in _ROLLING_OUTPUTS and transfer.kind == "store":
-            stores.add((transfer.step, transfer.tile))
-    layers = {layer.name: layer for layer in schedule.network.layers}
-    return _Book(schedule, layers, computes, transfers, loads, stores)
 
 
 def _header(schedule: Schedule) -> Iterator[str]:
@@ -92,110 +74,74 @@ def _spm_map(schedule: Schedule) -> Iterator[str]:
         )
 
 
-def _dram_map(schedule: Schedule) -> Iterator[str]:
+def _dram_map(stream: Stream) -> Iterator[str]:
     yield "; DRAM: begin, tensor"
-    for name, address in sorted(schedule.dram_addresses.items(), key=lambda item: item[1]):
+    for name, address in sorted(stream.dram_addresses.items(), key=lambda item: item[1]):
         yield f"; {address:#010x}  {name}"
 
 
-def _step(book: _Book, index: int) -> Iterator[str]:
-    step = book.schedule.steps[index]
+def _heading(schedule: Schedule, index: int) -> str:
+    step = schedule.steps[index]
     tiles = "1 tile" if step.tiles == 1 else f"{step.tiles} tiles of {step.axis}, {step.halo}"
-    yield (
+    return (
         f"step {index}: {' + '.join(step.layers)}{_channels(step.channels)}; {tiles}, "
         f"depth {step.depth}; cycles {step.start_cycle} .. {step.end_cycle}"
     )
-    # the engines' queues break ties: a transfer of no cycles keeps its place
-    commands: list[tuple[int, int, str]] = [
-        (t.start_cycle, t.end_cycle, _transfer(book, t)) for t in book.transfers[index]
-    ]
-    commands += [(c.start_cycle, c.end_cycle, _compute(book, c)) for c in book.computes[index]]
-    commands.sort(key=lambda command: command[:2])
-    width = len(str(step.end_cycle))
-    for start, end, text in commands:
-        yield f"  {start:>{width}} +{end - start:<7} {text}"
 
 
-def _transfer(book: _Book, transfer: Transfer) -> str:
-    buffer = book.schedule.buffers[transfer.buffer]
-    if transfer.role == "weights":
-        what, spm = f"weights of {transfer.tensor}", _unit_address(buffer, transfer.tile)
-    else:
-        what = f"{transfer.tensor} rows {_rows(transfer.rows)}"
-        spm = _row_addresses(buffer, transfer.rows, transfer.tile)
-    what += _channels(transfer.channels)
-    runs = "" if transfer.runs == 1 else f" in {transfer.runs} runs"
-    dram = f"dram {transfer.dram_address:#010x}"
-    ends = f"{dram} -> {spm}" if transfer.kind == "load" else f"{spm} -> {dram}"
-    size = f"{transfer.run_bytes * transfer.runs} B{runs}, {transfer.moved_bytes} B moved"
-    waits = _transfer_waits(book, transfer)
-    return f"{transfer.kind.upper():<7} {_tile(transfer.tile):<5} {what}: {ends}; {size}; {waits}"
+def _commands(schedule: Schedule, commands: list[Command], simulation: Simulation) -> Iterator[str]:
+    """The commands of one step in time; the stream's order breaks ties."""
+    spans = simulation.spans
+    commands = sorted(commands, key=lambda c: (spans[c.number].start_cycle, c.number))
+    numbers, cycles = len(str(len(spans))), len(str(simulation.latency_cycles))
+    for command in commands:
+        span = spans[command.number]
+        tile = "-" if command.tile < 0 else f"t{command.tile}"
+        yield (
+            f"  {command.number:>{numbers}}  {span.start_cycle:>{cycles}} "
+            f"+{span.end_cycle - span.start_cycle:<7} {command.kind.upper():<7} {tile:<5} "
+            f"{_what(schedule, command)}{_waits(command)}"
+        )
 
 
-def _compute(book: _Book, compute: Compute) -> str:
-    layer, buffers = book.layers[compute.layer], book.schedule.buffers
-    reads = []
-    for i, number in enumerate(compute.inputs):
-        tensor = book.schedule.network.tensors[layer.inputs[i].tensor]
-        rows = layer.input_rows(i).needed(*compute.rows, tensor.rows)
-        where = _row_addresses(buffers[number], rows, compute.tile)
-        reads.append(f"{tensor.name} rows {_rows(rows)} {where}")
-    for number in compute.weights:
-        reads.append(f"weights {_unit_address(buffers[number], compute.tile)}")
-    output = _row_addresses(buffers[compute.output], compute.rows, compute.tile)
-    what = f"{compute.layer} rows {_rows(compute.rows)}{_channels(compute.channels)}"
-    return (
-        f"COMPUTE {_tile(compute.tile):<5} {what}: {', '.join(reads)} -> {output}; "
-        f"{_compute_waits(book, compute)}"
-    )
+def _what(schedule: Schedule, command: Command) -> str:
+    if command.dram is None:
+        return _compute(command)
+    dram, windows = command.dram, [*command.inputs, *command.weights]
+    if command.output is not None:
+        windows.append(command.output)
+    moved = moved_bytes(schedule.hardware.dram, dram.run_bytes, dram.runs)
+    spm, address = " ".join(_address(window) for window in windows), f"dram {dram.address:#010x}"
+    ends = f"{address} -> {spm}" if command.kind == "load" else f"{spm} -> {address}"
+    what = f"{command.name} rows {_rows(command.rows)}"
+    if command.role == "weights":
+        what = f"weights of {command.name}"
+    runs = "" if dram.runs == 1 else f" in {dram.runs} runs"
+    size = f"{dram.run_bytes * dram.runs} B{runs}, {moved} B moved"
+    ahead = "; prefetched" if command.prefetch else ""
+    return f"{what}{_channels(command.channels)}: {ends}; {size}{ahead}"
 
 
-def _transfer_waits(book: _Book, transfer: Transfer) -> str:
-    step: Step = book.schedule.steps[transfer.step]
-    if transfer.kind == "store":
-        return "after the step's tiles" if transfer.tile is None else f"after tile {transfer.tile}"
-    if transfer.step < transfer.need_step:
-        return f"after the barrier; before step {transfer.need_step}"
-    if transfer.tile is None or transfer.tile < step.depth:
-        return "after the barrier"
-    return f"after tile {transfer.tile - step.depth}"
+def _compute(command: Command) -> str:
+    reads = [f"{w.tensor} rows {_rows(w.rows)} {_address(w)}" for w in command.inputs]
+    reads += [f"weights {_address(window)}" for window in command.weights]
+    what = f"{command.name} rows {_rows(command.rows)}{_channels(command.channels)}"
+    output = "" if command.output is None else _address(command.output)
+    return f"{what}: {', '.join(reads)} -> {output}"
 
 
-def _compute_waits(book: _Book, compute: Compute) -> str:
-    step, tile = compute.step, compute.tile
-    drained = tile - book.schedule.steps[step].depth
-    waits = []
-    if (step, None) in book.loads and tile == 0:
-        waits.append("the step's loads")
-    if (step, tile) in book.loads:
-        waits.append(f"loads {tile}")
-    if (step, drained) in book.stores:
-        waits.append(f"stores {drained}")
-    if waits:
-        return f"after {', '.join(waits)}"
-    first = tile == 0 and compute.layer == book.schedule.steps[step].layers[0]
-    return "after the barrier" if first else "after the command before"
+def _waits(command: Command) -> str:
+    return f"; after {', '.join(map(str, command.waits))}" if command.waits else ""
 
 
-def _unit_address(buffer: Buffer, tile: int | None) -> str:
-    unit = (tile or 0) % buffer.count if buffer.kind in _TILE_KINDS else 0
-    return f"spm {buffer.offset_bytes + unit * buffer.unit_bytes:#08x}"
-
-
-def _row_addresses(buffer: Buffer, rows: tuple[int, int], tile: int | None) -> str:
-    """SPM addresses of rows: of the first, and of the one at which a rolling buffer wraps."""
-    if buffer.kind in _TILE_KINDS:
-        return _unit_address(buffer, tile)
-    first = rows[0] % buffer.count
-    address = f"spm {buffer.offset_bytes + first * buffer.unit_bytes:#08x}"
-    if first + rows[1] - rows[0] > buffer.count:
-        wrapped = rows[0] + buffer.count - first
-        address += f" (row {wrapped} at {buffer.offset_bytes:#08x})"
+def _address(window: Window) -> str:
+    """SPM addresses: of the first byte touched, and of the row at which a window wraps."""
+    first = window.rows[0] % window.held
+    begin = window.base_bytes + window.first_byte
+    address = f"spm {begin + first * window.pitch_bytes:#08x}"
+    if first + window.rows[1] - window.rows[0] > window.held:
+        address += f" (row {window.rows[0] + window.held - first} at {begin:#08x})"
     return address
-
-
-def _tile(tile: int | None) -> str:
-    return "-" if tile is None else f"t{tile}"
 
 
 def _rows(rows: tuple[int, int]) -> str:

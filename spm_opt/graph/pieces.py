@@ -40,8 +40,8 @@ class Joined:
 def joined_pieces(network: Network, layer: Layer) -> dict[str, Channels] | None:
     """Channels of its output that each input of a concatenation becomes; None if it must copy."""
     op = layer.op
-    if not isinstance(op, Concat) or op.constants:
-        return None
+    if not isinstance(op, Concat) or op.constants or layer.output in network.rounded:
+        return None  # rounded to a scale of its own: no piece has its bytes
     axis = op.axis % len(layer.output_shape)
     if not _cuts_rows(layer.output_shape, axis) or network.channel_axes.get(layer.output) != axis:
         return None
@@ -60,6 +60,8 @@ def taken_channels(network: Network, layer: Layer) -> Channels | None:
     """Channels of its input that a split or slice takes; None if it must copy."""
     op = layer.op
     if not isinstance(op, Slice) or any(step != 1 for step in op.steps):
+        return None
+    if layer.output in network.rounded:
         return None
     operand = layer.inputs[0]
     cut = [i for i, extent in enumerate(operand.shape) if op.sizes[i] != extent]

@@ -31,10 +31,9 @@ class Timeline:
 
 def run(layout: Layout, dram: Dram) -> Timeline:
     """Time every command of `layout`, prefetches cut where streams need the queue."""
-    busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in layout.programs]
     machine = _Machine(dram)
-    for program, next_is_busy in zip(layout.programs, (*busy[1:], False), strict=True):
-        machine.step(program, next_is_busy)
+    for program in layout.programs:
+        machine.step(program)
     return Timeline(tuple(machine.steps), tuple(machine.transfers), tuple(machine.computes))
 
 
@@ -43,26 +42,29 @@ class _Machine:
 
     def __init__(self, dram: Dram) -> None:
         self.dram = dram
-        self.dma = 0
+        self.dma = self.began = 0
         self.steps: list[Step] = []
         self.transfers: list[Transfer] = []
         self.computes: list[Compute] = []
         #: prefetches that may run, in order of use, and what is left of the first
         self.pending: deque[Transfer] = deque()
 
-    def step(self, program: Program, next_is_busy: bool) -> None:
+    def step(self, program: Program) -> None:
         """Run one step from the barrier before it to the barrier after it."""
         index = len(self.steps)
         start = max(self.steps[-1].end_cycle if self.steps else 0, self._needed(index))
+        self.began = start
         if self.steps:
             # the step before lasts until what this one needs has arrived
             self.steps[-1] = replace(self.steps[-1], end_cycle=start)
+        if program.front or any(program.loads) or any(program.stores):
+            self._interrupt(start)
         front = start
         for transfer in program.front:
             front = self._transfer(transfer, start)
         self.pending.extend(program.after)
         end = max(front, self._stream(program, start, front))
-        self._fill(index, start, end if next_is_busy else None)
+        self._fill(index, start, end, overrun=True)
         self.steps.append(replace(program.step, start_cycle=start, end_cycle=end))
 
     def _needed(self, step: int) -> int:
@@ -91,7 +93,7 @@ class _Machine:
             if tile + 1 < tiles:
                 arrived = self._loads(program, tile + 1, max(start, ends[tile + 1]))
             for store in program.stores[tile]:
-                self._fill(len(self.steps), start, free)
+                self._fill(len(self.steps), self.began, free)
                 end = self._transfer(store, free)
                 last = max(last, end)
                 if store.buffer in program.rolling:
@@ -101,25 +103,40 @@ class _Machine:
     def _loads(self, program: Program, tile: int, earliest: int) -> int:
         arrived = 0
         for transfer in program.loads[tile]:
-            self._fill(len(self.steps), earliest, earliest)
+            self._fill(len(self.steps), self.began, earliest)
             arrived = self._transfer(transfer, earliest)
         return arrived
 
-    def _fill(self, step: int, begin: int, until: int | None) -> None:
-        """Run prefetches while the queue is idle, whole or in pieces; None: whole ones, all."""
-        self.dma = max(self.dma, min(begin, self.dma if until is None else until))
-        while self.pending:
-            whole = replace(self.pending[0], step=step)
-            if until is None or self.dma + whole.end_cycle <= until:
+    def _fill(self, step: int, begin: int, until: int, overrun: bool = False) -> None:
+        """Run prefetches while the queue is idle; the last is cut at `until`, or may overrun it."""
+        while self.pending and max(self.dma, begin) < until:
+            load = replace(self.pending[0], step=step)
+            room = until - max(self.dma, begin)
+            if overrun or load.end_cycle <= room:
                 self.pending.popleft()
-                self._transfer(whole, begin)
+                self._transfer(load, begin)
                 continue
-            first, rest = cut_load(self.dram, whole, until - self.dma)
+            first, rest = cut_load(self.dram, load, room)
             if first is None:
                 return
             self.pending[0] = rest
             self._transfer(first, begin)
+
+    def _interrupt(self, cycle: int) -> None:
+        """Cut the prefetch that overruns `cycle`, since a step begins that needs the queue."""
+        if not self.transfers or self.dma <= cycle:
             return
+        last = self.transfers[-1]
+        if last.step == last.need_step or last.start_cycle >= cycle:
+            return
+        length = last.end_cycle - last.start_cycle
+        load = replace(last, start_cycle=0, end_cycle=length)
+        first, rest = cut_load(self.dram, load, cycle - last.start_cycle)
+        if first is not None:
+            self.transfers.pop()
+            self.dma = last.start_cycle
+            self._transfer(first, last.start_cycle)
+            self.pending.appendleft(rest)
 
     def _transfer(self, transfer: Transfer, earliest: int) -> int:
         """Run `transfer` when the queue is free and `earliest` is reached; returns its end."""

@@ -426,6 +426,6 @@ def by_cpsat(problem: Problem, objective: str) -> tuple[Cost | None, Decision | 
 def realised(world: World, problem: Problem, decision: Decision) -> tuple[Cost, int]:
     """Latency and bytes of a decision on the machine, and the most space that it takes."""
     layout = lay_out(world.site, problem, world.recipes, decision)
-    timeline = run(layout)
+    timeline = run(layout, world.site.hardware.dram)
     moved = sum(transfer.moved_bytes for transfer in timeline.transfers)
     return (timeline.latency_cycles, moved), max(loads(layout))

@@ -325,7 +325,7 @@ def schedule_of(world: World, decision: Decision) -> Schedule | None:
     ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
     if max(ends) > world.site.hardware.spm.capacity_bytes:
         return None
-    placed = Placed(decision, layout, run(layout), tuple(offsets))
+    placed = Placed(decision, layout, run(layout, world.site.hardware.dram), tuple(offsets))
     return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))
 
 

@@ -29,6 +29,9 @@ _MANY: Final = 20_000
 _FEW_RANKS: Final = 3
 #: pairs alive together above which lists of neighbours would fill the memory
 _PAIRS: Final = 8_000_000
+#: pairs, and those for each rectangle, above which arrays are faster than such lists
+_FEW_PAIRS: Final = 100_000
+_CROWDED: Final = 150
 
 
 def greedy_offsets(rectangles: Sequence[Rectangle], enough: int | None = None) -> list[int]:
@@ -55,23 +58,25 @@ def greedy_offsets(rectangles: Sequence[Rectangle], enough: int | None = None) -
 def _placements(rectangles: Sequence[Rectangle]) -> Iterator[list[int]]:
     ranks = list(RANKS.values())
     few = len(rectangles) > _MANY
-    near = neighbours(rectangles)
-    if near is None:
+    pairs = pairs_alive(rectangles)
+    if pairs > _PAIRS or pairs > max(_FEW_PAIRS, _CROWDED * len(rectangles)):
         for rank in ranks[: 1 if few else _FEW_RANKS]:
             yield _first_fit_dense(rectangles, rank)
         return
+    near = neighbours(rectangles)
     for rank in ranks[:_FEW_RANKS] if few else ranks:
         yield first_fit(rectangles, rank, near)
     yield lowest_first(rectangles, near)
 
 
-def neighbours(rectangles: Sequence[Rectangle]) -> list[list[int]] | None:
-    """For each rectangle those alive with it; None where these lists would be too long."""
+def pairs_alive(rectangles: Sequence[Rectangle]) -> int:
+    """Pairs alive together, about: counted by the one that begins first, ties by both."""
     begins = sorted(r.begin for r in rectangles)
-    # each pair is counted by the one that begins first, ties by both
-    pairs = sum(bisect_left(begins, r.end) - bisect_left(begins, r.begin) for r in rectangles)
-    if pairs > _PAIRS:
-        return None
+    return sum(bisect_left(begins, r.end) - bisect_left(begins, r.begin) for r in rectangles)
+
+
+def neighbours(rectangles: Sequence[Rectangle]) -> list[list[int]]:
+    """For each rectangle those alive with it."""
     near: list[list[int]] = [[] for _ in rectangles]
     alive: list[int] = []
     for i in sorted(range(len(rectangles)), key=lambda i: (rectangles[i].begin, i)):

@@ -1,24 +1,28 @@
 """The lowest peak: a placement is searched at falling capacities, a proof at rising ones.
 
-Between the capacity proved too small and that of the best placement, the search asks again and
-again, low capacities first (most instances fit at their load), with ever more work.
+Between the capacity proved too small and that of the best placement, rungs are asked again and
+again, low ones first (most instances fit at their load), with ever more work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from spm_opt.allocation.instance import Instance
-from spm_opt.allocation.portfolio import LOOSE, TIGHT, Memory, Placement, Switches, search
+from spm_opt.allocation.portfolio import LOOSE, TIGHT, Memory, Placement, Runs, Switches, search
 
 #: deterministic seconds of the first question; doubled where all capacities have failed
 _FIRST_SLICE: Final = 1.0
 #: deterministic seconds a buffer of setting up one question, greedy placements included
 _PER_BUFFER: Final = 5e-5
-#: capacities above the bound that are asked before the work is doubled
-_QUESTIONS: Final = 2
+#: the lowest rung lies this part of the bound above it, each other one thrice as far
+_LOW_RUNG: Final = 80
+_SPREAD: Final = 3
+#: what the lowest rung is worth beside the others
+_LOW_SHARE: Final = 3
 #: the bound itself is asked in every third round only: where it does not fit, no run is longer
 _BOUND_EVERY: Final = 3
 
@@ -60,37 +64,58 @@ def minimise(
     """
     best, effort, slice_ = start, 0.0, _FIRST_SLICE
     number = len(start.offsets or ())
-    asked: list[int] = []  # capacities that failed in this pass, in rising order
-    rounds = 0
-    memory: Memory = {}
-    while bound < peak and effort < limit:
-        if not asked and rounds % _BOUND_EVERY:
-            asked = [bound - step]
-        capacity = _next(bound, peak, step, asked) if asked else bound
-        if capacity is None:
-            slice_, asked, rounds = 2 * slice_, [], rounds + 1
-            continue
-        runs = TIGHT if capacity == bound else LOOSE
-        seed += 1000  # other draws than for the question before
-        work = min(slice_, limit - effort)
-        found = search(at(capacity), work, seed, switches, runs, memory)
-        effort += found.effort + _PER_BUFFER * number
-        if found.offsets is not None:
-            best, peak = found, measure(found.offsets)
-        elif found.infeasible:
-            bound = capacity + step
-        elif found.effort:
-            asked.append(capacity)
-        else:  # too large for the exact searches: more of the same finds nothing new
+    waiting: list[_Question] = []
+    # what one way of searching has learned misleads the other
+    placed: dict[int, tuple[int, ...] | None] = {}
+    memories = {runs: Memory(placed=placed) for runs in (TIGHT, LOOSE)}
+    for rounds in count():
+        waiting = _questions(bound, peak, step, slice_, with_bound=rounds % _BOUND_EVERY == 0)
+        while waiting and bound < peak and effort < limit:
+            question = waiting.pop(0)
+            if not bound <= question.capacity < peak:
+                continue
+            seed += 1000  # other draws than for the question before
+            work = min(question.work, limit - effort)
+            runs = question.runs
+            found = search(at(question.capacity), work, seed, switches, runs, memories[runs])
+            effort += found.effort + _PER_BUFFER * number
+            if found.offsets is not None:
+                best, peak = found, measure(found.offsets)
+                waiting = _questions(bound, peak, step, slice_, with_bound=False)
+            elif found.infeasible:
+                bound = question.capacity + step
+            elif not found.effort:  # too large for the exact searches: more finds nothing new
+                return Lowest(best, min(bound, peak), effort)
+        if bound >= peak or effort >= limit:
             break
+        slice_ *= 2
     return Lowest(best, min(bound, peak), effort)
 
 
-def _next(bound: int, peak: int, step: int, asked: list[int]) -> int | None:
-    """A third of the way from the bound up, then half of what is left; None after these."""
-    if len(asked) > _QUESTIONS:
-        return None
-    steps = (peak - asked[-1]) // step
-    if steps < 2:
-        return None
-    return asked[-1] + max(1, steps // (4 - len(asked))) * step
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Does all fit `capacity`? Asked for `work` deterministic seconds."""
+
+    capacity: int
+    work: float
+    runs: Runs = TIGHT
+
+
+def _questions(
+    bound: int, peak: int, step: int, slice_: float, *, with_bound: bool
+) -> list[_Question]:
+    """The bound, then a rung a little above it, then rungs thrice as far, up to the peak.
+
+    The low rung gets most of the work: less room helps the search as much as it binds it, since
+    what cannot be is seen earlier.
+    """
+    rung = max(1, bound // (_LOW_RUNG * step))
+    while rung > 1 and bound + rung * step >= peak:
+        rung = max(1, rung // _SPREAD)
+    asked = [_Question(bound, slice_)] if with_bound or bound + step >= peak else []
+    if bound + rung * step < peak:
+        asked.append(_Question(bound + rung * step, _LOW_SHARE * slice_, LOOSE))
+    while bound + _SPREAD * rung * step < peak:
+        rung *= _SPREAD
+        asked.append(_Question(bound + rung * step, slice_))
+    return asked

@@ -7,11 +7,11 @@ technique is a switch, so that its worth can be measured.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from spm_opt.allocation.greedy import greedy_offsets
+from spm_opt.allocation.greedy import greedy_offsets, pairs_alive
 from spm_opt.allocation.instance import Instance
 from spm_opt.allocation.linked import greedy_linked, peak_of
 from spm_opt.allocation.rectangles import is_placement, peak_load
@@ -19,7 +19,7 @@ from spm_opt.allocation.sections import split_in_time
 from spm_opt.allocation.tree import Tree
 
 #: tree work (rectangles looked at, decisions) in a deterministic second
-WORK_PER_SECOND: Final = 4_000_000
+WORK_PER_SECOND: Final = 5_000_000
 #: work of a decision beside the rectangles that it makes look at
 NODE_WORK: Final = 80
 
@@ -32,31 +32,36 @@ class Runs:
     ----------
     names : tuple of str
         Rule that chooses the section / rank that chooses the rectangle.
+    first : int
+        Decisions a rectangle of the runs of the first round.
     growth : float
     """
 
     names: tuple[str, ...]
+    first: int
     growth: float
 
 
 #: for a capacity that leaves no room: ten ways, then each for twice as long
 TIGHT: Final = Runs(
     (
-        "nk/length", "nk/area", "nk/size", "slack/length", "slack/area",
-        "wdeg/area", "wdeg/size", "low/length", "low/start", "slack/start",
+        "nk/length", "nk/area", "low/length", "nk/size", "slack/length",
+        "wdeg/area", "slack/area", "wdeg/size", "low/start", "slack/start",
     ),
+    2,
     2.0,
 )  # fmt: skip
 #: for a capacity that leaves some: filling from the bottom, many short tries
-LOOSE: Final = Runs(("low/length", "low/start"), 1.1)
-#: what sections and rectangles failed on, by part, for the next search of the same rectangles
-Memory = dict[int, tuple[list[float], list[float]]]
-
+LOOSE: Final = Runs(("low/length", "low/start"), 2, 1.1)
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
 _TREE_ROUNDS: Final = 2
 #: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
 _SLICE: Final = 0.04
 _CPSAT_PRICE: Final = 10.0
+#: deterministic seconds of setting up a tree for each pair alive together
+_PAIR_SECONDS: Final = 1e-6
+#: pairs alive together above which that takes too long, too
+_MANY_PAIRS: Final = 1_000_000
 #: rectangles (that time does not part) above which a decision of the exact searches takes too long
 _MANY: Final = 4_000
 
@@ -83,6 +88,22 @@ class Switches:
 
 
 ALL: Final = Switches()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one search leaves to the next one of the same rectangles within another capacity.
+
+    Attributes
+    ----------
+    learned : dict
+        By part: what its sections and rectangles failed on.
+    placed : dict
+        By part without domains: its best greedy placement.
+    """
+
+    learned: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
+    placed: dict[int, tuple[int, ...] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +146,7 @@ def search(
     seed : int
     switches : Switches
     runs : Runs
-    memory : dict, optional
+    memory : Memory, optional
         Learned in earlier searches of the same rectangles within other capacities; updated.
     """
     if not instance.plain:
@@ -162,6 +183,15 @@ def greedy(instance: Instance, enough: int | None = None) -> tuple[int, ...] | N
     return greedy_linked(instance)
 
 
+def _greedy_once(instance: Instance, memory: Memory, key: int) -> tuple[int, ...] | None:
+    """The best greedy placement of a part: without domains it is the same for every capacity."""
+    if any(instance.domains):
+        return greedy(instance, instance.capacity)
+    if key not in memory.placed:
+        memory.placed[key] = greedy(instance, instance.capacity)
+    return memory.placed[key]
+
+
 def _search_part(
     instance: Instance,
     limit: float,
@@ -171,23 +201,23 @@ def _search_part(
     memory: Memory | None,
     key: int = 0,
 ) -> Placement:
+    memory = Memory() if memory is None else memory
     if switches.greedy:
-        offsets = greedy(instance, instance.capacity)
+        offsets = _greedy_once(instance, memory, key)
         if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
             return Placement(offsets, False, method="greedy")
-    if limit <= 0 or len(instance.rectangles) > _MANY:
+    number, pairs = len(instance.rectangles), pairs_alive(instance.rectangles)
+    if limit <= 0 or number > _MANY or pairs > _MANY_PAIRS:
         return Placement(None, False)
     tree = Tree(instance.rectangles, instance.capacity, instance.domains)
-    if memory is not None:
-        tree.weight, tree.trouble = memory.get(key, (tree.weight, tree.trouble))
-    effort = 0.0
-    for number, run in enumerate(_schedule(len(instance.rectangles), switches, runs)):
+    tree.weight, tree.trouble = memory.learned.get(key, (tree.weight, tree.trouble))
+    effort = _PAIR_SECONDS * pairs
+    for turn, run in enumerate(_schedule(number, switches, runs)):
         if effort >= limit:
             break
         if run.rule:
-            found = _tree_run(tree, run, limit - effort, seed + number)
-            if memory is not None:
-                memory[key] = tree.weight, tree.trouble
+            found = _tree_run(tree, run, limit - effort, seed + turn)
+            memory.learned[key] = tree.weight, tree.trouble
         else:
             found = _cpsat_run(instance, run, limit - effort, seed)
         effort += found.effort
@@ -236,7 +266,7 @@ def _schedule(number: int, switches: Switches, runs: Runs) -> Iterator[_Run]:
             rule, _, rank = names.partition("/")
             if switches.tree:
                 deep = switches.deep and (n + step) % 2 == 1
-                yield _Run(rule, rank, deep, max(200, 2 * number) * runs.growth**step)
+                yield _Run(rule, rank, deep, max(200, runs.first * number) * runs.growth**step)
             if switches.cpsat and ((step >= _TREE_ROUNDS and n % 5 == 4) or not switches.tree):
                 first = _TREE_ROUNDS if switches.tree else 0
                 order = ((step - first) * len(runs.names) + n) // (5 if switches.tree else 1)

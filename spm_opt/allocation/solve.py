@@ -16,7 +16,7 @@ from spm_opt.allocation.validate import violations
 from spm_opt.errors import InputError, SolverError
 
 #: share of the limit that goes into the best peak where the capacity was not met
-_AFTERTHOUGHT = 0.2
+_AFTERTHOUGHT = 0.15
 
 
 def allocate(
@@ -120,7 +120,8 @@ class _Call:
         if self.bound > sum(rooms):
             found = Placement(None, True, method="load")
         else:
-            found = search(instance, self.limit, self.seed, self.switches)
+            share = 1.0 if self.request.regions else 1.0 - _AFTERTHOUGHT
+            found = search(instance, share * self.limit, self.seed, self.switches)
         if found.offsets is not None:
             return self._allocation("placed", instance, found, self.bound, found.effort)
         status = "infeasible" if found.infeasible else "not found"

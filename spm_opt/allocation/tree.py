@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spm_opt.allocation.domains import NEVER, Domain
+from spm_opt.allocation.greedy import neighbours
 from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.allocation.sections import Sections, cut_time
 
@@ -68,11 +69,7 @@ class Tree:
         ]
         self.span_keys = [dict.fromkeys(span) for span in self.span]
         self.size = [r.size for r in rectangles]
-        met: list[set[int]] = [set() for _ in rectangles]
-        for alive in members:
-            for i in alive:
-                met[i].update(alive)
-        self.meets = [sorted(others - {i}) for i, others in enumerate(met)]
+        self.meets = [sorted(others) for others in neighbours(rectangles)]
         self.weight = [1.0] * len(members)
         self.trouble = [0.0] * len(rectangles)
 
@@ -101,9 +98,14 @@ class Tree:
         """
         self._reset(rule, rank, seed)
         self.deep = deep
+        self.work_limit = work_limit
         if not self._propagate(dict.fromkeys(range(len(self.members)))):
-            return Outcome(None, True, 0, self.work)
-        return self._descend(node_limit, work_limit)
+            return self._failure()
+        return self._descend(node_limit)
+
+    def _failure(self) -> Outcome:
+        """A proof, unless bounds were left as they were for want of work."""
+        return Outcome(None, self.work < self.work_limit, self.nodes, self.work)
 
     def _reset(self, rule: str, rank: str, seed: int) -> None:
         number, members = len(self.size), self.members
@@ -130,7 +132,7 @@ class Tree:
         self.weight = [1.0 + (w - 1.0) * _WEIGHT_DECAY for w in self.weight]
         self.trouble = [t * _WEIGHT_DECAY for t in self.trouble]
 
-    def _descend(self, node_limit: int, work_limit: int) -> Outcome:
+    def _descend(self, node_limit: int) -> Outcome:
         stack = [self._frame((0, len(self.members) - 1))]
         while stack:
             frame = stack[-1]
@@ -138,7 +140,7 @@ class Tree:
             if not frame.children:
                 self._jump(stack)
                 continue
-            if self.nodes >= node_limit or self.work >= work_limit:
+            if self.nodes >= node_limit or self.work >= self.work_limit:
                 return Outcome(None, False, self.nodes, self.work)
             self.nodes += 1
             if not self._take(*frame.children.pop()):
@@ -147,7 +149,7 @@ class Tree:
             if region is None:
                 return Outcome(tuple(self.low), False, self.nodes, self.work)
             stack.append(self._frame(region))
-        return Outcome(None, True, self.nodes, self.work)
+        return self._failure()
 
     def _jump(self, stack: list[_Frame]) -> None:
         """Back to the last decision that could have caused the failure of this part."""
@@ -267,6 +269,8 @@ class Tree:
                 self.work += len(self.members[k])
                 if self.rest[k] and not tighten(k, changed):
                     return False
+            if self.work >= self.work_limit:
+                return False  # not a failure: whoever asks next sees that the work is spent
             dirty = changed
         return True
 

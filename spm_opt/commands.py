@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.graph.ops import row_axis
@@ -127,6 +127,11 @@ class _Lowering:
         if transfer.role == "weights":
             layer = self.layers[transfer.tensor]
             window = self._weight_window(transfer.buffer, layer, transfer.channels, max(tile, 0))
+            if window is not None and transfer.piece is not None:
+                begin, end = transfer.piece
+                window = replace(
+                    window, first_byte=window.first_byte + begin, run_bytes=end - begin
+                )
             step = transfer.run_bytes
         else:
             window = self._map_window(

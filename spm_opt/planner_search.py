@@ -273,7 +273,9 @@ def place_decision(
     offsets = place(found, world.problem.capacity_bytes, exact_limit=exact_limit)
     if offsets is None:
         return None
-    return Placed(decision, layout, run(layout, world.site.hardware.dram), tuple(offsets[n] for n in numbers))
+    return Placed(
+        decision, layout, run(layout, world.site.hardware.dram), tuple(offsets[n] for n in numbers)
+    )
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

@@ -71,7 +71,7 @@ def state_shape(facts: Facts, number: int) -> tuple[int, int]:
     """Cells by units of a buffer's state."""
     buffer = facts.schedule.buffers[number]
     if buffer.kind == "weights":
-        return facts.cell_count(facts.layers[buffer.tensor]), 1
+        return facts.weight_cell_count(facts.layers[buffer.tensor]), 1
     if buffer.kind in ROW_KINDS:
         cells = facts.map_cell_count(buffer.tensor)
         return cells, min(buffer.count, facts.tensor(buffer.tensor).rows)
@@ -132,7 +132,7 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
 def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
     tile = command.tile or 0
     if command.role == "weights":
-        access = _weights(facts, command.buffer, command.channels, tile)
+        access = _weights(facts, command.buffer, command.channels, tile, command.piece)
     else:
         access = _map_access(
             facts, command.buffer, command.tensor, command.rows, command.channels, tile
@@ -168,15 +168,17 @@ def _rows(facts: Facts, number: int, rows: tuple[int, int], channels: Channels) 
     return Access(number, cells, begin % width, kept, begin, overflows=kept < end - begin)
 
 
-def _weights(facts: Facts, number: int, channels: Channels, tile: int) -> Access | None:
+def _weights(
+    facts: Facts, number: int, channels: Channels, tile: int, piece: tuple[int, int] | None = None
+) -> Access | None:
     buffer = facts.schedule.buffers[number]
     if buffer.kind == "weight_stream":
         return _tile(facts, number, channels, tile)
     if buffer.kind != "weights":
         return None
     layer = facts.layers[buffer.tensor]
-    begin, end = facts.cells(layer, channels)
-    held_begin, held_end = facts.cells(layer, buffer.channels)
+    begin, end = facts.weight_cells(layer, channels, piece)
+    held_begin, held_end = facts.weight_cells(layer, buffer.channels)
     begin, end = max(begin, held_begin), min(end, held_end)
     return Access(number, (begin, end), 0, 1, 0) if begin < end else None
 

@@ -14,6 +14,7 @@ import numpy as np
 from networkx.utils import UnionFind
 
 from spm_opt.footprint import Ints, Runs, dram_runs, window_runs
+from spm_opt.graph.network import Layer
 from spm_opt.stream import Command, DramRange, Window
 from spm_opt.verify.facts import Channels, Facts, channel_count, map_channel_count
 
@@ -126,22 +127,31 @@ class Names:
         layer = self.facts.layers.get(window.tensor)
         if layer is None:
             return _unknown(window_runs(window))
-        total = channel_count(layer)
-        begin, end = window.touched or (0, total)
-        size = layer.weight_bytes * (end - begin) // total
-        if (window.runs, window.run_bytes, window.rows) != (1, size, (0, 1)):
+        begin, end = self._constant_bytes(layer, window.touched)
+        position = self._position(layer, window)
+        # a piece of a load moves some of these bytes
+        inside = begin <= position and position + window.run_bytes <= end
+        if (window.runs, window.rows) != (1, (0, 1)) or not inside:
             return _unknown(window_runs(window))
-        position = layer.weight_bytes * begin // total
         value = self._values["weights", layer.name, 0]
-        return _one(window.base_bytes + window.first_byte, size, value, position)
+        return _one(window.base_bytes + window.first_byte, window.run_bytes, value, position)
 
     def _stored_constants(self, command: Command, dram: DramRange) -> Named:
         layer = self.facts.layers.get(command.name)
-        if layer is None or dram.runs != 1:
+        if layer is None or dram.runs != 1 or command.output is None:
             return _unknown(dram_runs(dram))
-        begin = (command.channels or (0, 0))[0]
-        position = layer.weight_bytes * begin // channel_count(layer)
+        position = self._position(layer, command.output)
         return _one(dram.address, dram.run_bytes, self._values["weights", layer.name, 0], position)
+
+    def _position(self, layer: Layer, window: Window) -> int:
+        """Byte of a layer's constants that a window's first touched byte is."""
+        return self._constant_bytes(layer, window.channels)[0] + window.first_byte
+
+    def _constant_bytes(self, layer: Layer, channels: tuple[int, int] | None) -> tuple[int, int]:
+        total = channel_count(layer)
+        begin, end = channels or (0, total)
+        first = layer.weight_bytes * begin // total
+        return first, first + layer.weight_bytes * (end - begin) // total
 
 
 def _unknown(runs: Runs) -> Named:

@@ -155,6 +155,10 @@ class _Expected:
         if record.role == "weights":
             layer = self.facts.layers[record.tensor]
             window = self._constants(record.buffer, layer, record.channels, tile)
+            if window is not None and record.piece is not None:
+                first = window.first_byte + record.piece[0]
+                size = record.piece[1] - record.piece[0]
+                window = replace(window, first_byte=first, run_bytes=size)
         else:
             window = self._map(record.buffer, record.tensor, record.rows, record.channels, tile)
             layout = self.facts.layout(record.tensor)

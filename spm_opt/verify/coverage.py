@@ -124,10 +124,11 @@ def runs_text(marked: NDArray[np.bool_]) -> str:
 
 def weights_once(facts: Facts) -> Iterator[str]:
     """Every byte of every layer's weights is loaded exactly once."""
-    times = {name: np.zeros(facts.cell_count(layer)) for name, layer in facts.layers.items()}
+    times = {n: np.zeros(facts.weight_cell_count(layer)) for n, layer in facts.layers.items()}
     for transfer in facts.schedule.transfers:
         if transfer.role == "weights":
-            begin, end = facts.cells(facts.layers[transfer.tensor], transfer.channels)
+            layer = facts.layers[transfer.tensor]
+            begin, end = facts.weight_cells(layer, transfer.channels, transfer.piece)
             times[transfer.tensor][begin:end] += 1
     computed = {command.layer for command in facts.schedule.computes}
     for name, counts in times.items():
@@ -142,8 +143,8 @@ def weights_once(facts: Facts) -> Iterator[str]:
 def _which(facts: Facts, name: str, wrong: NDArray[np.bool_]) -> str:
     if wrong.all():
         return ""
-    cuts = facts.cuts[name]
-    return ": channels " + ", ".join(f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(wrong))
+    cuts = facts.weight_cuts[name]
+    return ": bytes " + ", ".join(f"{cuts[i]} .. {cuts[i + 1]}" for i in np.flatnonzero(wrong))
 
 
 def outputs_stored(facts: Facts) -> Iterator[str]:

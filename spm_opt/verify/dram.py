@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from spm_opt.schedule import Transfer
 from spm_opt.verify.facts import (
     Facts,
-    channel_count,
     transfer_label,
-    weight_bytes,
+    weight_span,
 )
 
 _WEIGHTS = "weights:"
@@ -29,13 +28,13 @@ def extent_of(facts: Facts, transfer: Transfer) -> Extent:
     """Bytes that the rows and channels of a transfer stand for.
 
     A map lies row by row, a row as ``[lead][channels][rest]``: rows of all channels are one run,
-    of a slice ``rows * lead`` runs. Weights of a slice are their proportional part.
+    of a slice ``rows * lead`` runs. Weights of a slice are their proportional part, of a piece its
+    bytes.
     """
     if transfer.role == "weights":
-        layer = facts.layers[transfer.tensor]
-        begin = 0 if transfer.channels is None else transfer.channels[0]
-        offset = layer.weight_bytes * begin // channel_count(layer)
-        return Extent(offset, weight_bytes(layer, transfer.channels), 1)
+        begin, end = weight_span(facts.layers[transfer.tensor], transfer.channels)
+        first, last = transfer.piece or (0, end - begin)
+        return Extent(begin + first, last - first, 1)
     tensor = facts.tensor(transfer.tensor)
     begin, rows = transfer.rows[0], transfer.rows[1] - transfer.rows[0]
     offset = begin * tensor.row_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 
@@ -51,6 +52,8 @@ class Facts:
         Per layer (its work and weights) and per feature map, the sorted channels at which any
         record cuts it, with 0 and the channel count. Channels ``[cuts[i], cuts[i+1])`` are one
         *cell*: nothing splits it.
+    weight_cuts : dict
+        Per layer, the bytes of its constants at which channels or pieces of transfers end.
     pieces : mapping of (str, str) to (int, int)
         Channels of the second map that the first is, for all pairs where it is a piece.
     copy_free : frozenset of str
@@ -65,6 +68,7 @@ class Facts:
     row_maps: dict[str, tuple[RowMap, ...]]
     cuts: dict[str, tuple[int, ...]]
     map_cuts: dict[str, tuple[int, ...]]
+    weight_cuts: dict[str, tuple[int, ...]]
     pieces: Mapping[tuple[str, str], tuple[int, int]]
     copy_free: frozenset[str]
     sharing: tuple[int, ...]
@@ -80,6 +84,20 @@ class Facts:
     def cell_count(self, layer: Layer) -> int:
         """Number of cells of `layer`'s channels."""
         return len(self.cuts[layer.name]) - 1
+
+    def weight_cells(
+        self, layer: Layer, channels: Channels, piece: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """Cells ``[begin, end)`` of a layer's constants: of channels, or of a piece of those."""
+        cuts = self.weight_cuts[layer.name]
+        begin, end = weight_span(layer, channels)
+        if piece is not None:
+            begin, end = begin + piece[0], begin + piece[1]
+        return cuts.index(begin), cuts.index(end)
+
+    def weight_cell_count(self, layer: Layer) -> int:
+        """Number of cells of `layer`'s constants."""
+        return max(1, len(self.weight_cuts[layer.name]) - 1)
 
     def map_cells(self, tensor: str, channels: Channels) -> tuple[int, int]:
         """Cells ``[begin, end)`` that `channels` of a map span."""
@@ -164,6 +182,14 @@ def weight_bytes(layer: Layer, channels: Channels) -> int:
     return layer.weight_bytes * width(layer, channels) // channel_count(layer)
 
 
+def weight_span(layer: Layer, channels: Channels) -> tuple[int, int]:
+    """Bytes ``[begin, end)`` that the constants of a channel slice take among the layer's."""
+    total = channel_count(layer)
+    begin, end = channels or (0, total)
+    first = layer.weight_bytes * begin // total
+    return first, first + layer.weight_bytes * (end - begin) // total
+
+
 def channel_layout(tensor: Tensor, axis: int | None) -> ChannelLayout:
     """How the channels of `tensor`, which `axis` runs over, lie in one of its rows."""
     element = DTYPE_BYTES[tensor.dtype]
@@ -229,9 +255,30 @@ def facts_of(schedule: Schedule) -> Facts:
             map_cuts[tensor].update((begin, end))
     _settle_pieces(relation, map_cuts)
     return Facts(
-        schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts), relation,
+        schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts),
+        _weight_cuts(schedule, layers, cuts), relation,
         copy_free(network), _shared(schedule.buffers),
     )  # fmt: skip
+
+
+def _weight_cuts(
+    schedule: Schedule, layers: dict[str, Layer], cuts: dict[str, set[int]]
+) -> dict[str, tuple[int, ...]]:
+    """Bytes at which the constants of each layer are cut."""
+    found = {name: set(weight_span(layer, None)) for name, layer in layers.items()}
+    for name, edges in cuts.items():
+        for channels in pairwise(sorted(edges)):
+            found[name].update(weight_span(layers[name], channels))
+    named = [(c.layer, c.channels) for c in schedule.computes]
+    named += [(b.tensor, b.channels) for b in schedule.buffers if b.kind in WEIGHT_KINDS]
+    named += [(t.tensor, t.channels) for t in schedule.transfers if t.role == "weights"]
+    for name, of in dict.fromkeys(named):
+        found[name].update(weight_span(layers[name], of))
+    for transfer in schedule.transfers:
+        if transfer.piece is not None and transfer.role == "weights":
+            begin = weight_span(layers[transfer.tensor], transfer.channels)[0]
+            found[transfer.tensor].update(begin + edge for edge in transfer.piece)
+    return _sorted(found)
 
 
 def _moved_pieces(

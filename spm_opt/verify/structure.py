@@ -19,6 +19,7 @@ from spm_opt.verify.facts import (
     WEIGHT_KINDS,
     channel_count,
     map_channel_count,
+    weight_bytes,
 )
 
 #: beyond this, 64-bit products of sizes and bandwidths could wrap
@@ -216,11 +217,23 @@ def _transfer(
         transfer.kind == "store" or transfer.tile is not None
     ):
         yield f"{where} belongs to step {transfer.step} but names another need_step"
+    if transfer.piece is not None:
+        yield from _piece(where, transfer, layers)
     limit = schedule.network.tensors[transfer.tensor].rows if transfer.role == "map" else 0
     if transfer.role == "weights" and transfer.rows != (0, 0):
         yield f"{where} moves weights but names rows {list(transfer.rows)}"
     elif transfer.role == "map" and not 0 <= transfer.rows[0] < transfer.rows[1] <= limit:
         yield f"{where} moves rows {list(transfer.rows)}, outside 0 .. {limit}"
+
+
+def _piece(where: str, transfer: Transfer, layers: dict[str, Layer]) -> Iterator[str]:
+    if transfer.role != "weights" or transfer.tile is not None:
+        yield f"{where} is cut into pieces, which only constants moved as a whole can be"
+        return
+    size = weight_bytes(layers[transfer.tensor], transfer.channels)
+    begin, end = transfer.piece or (0, size)
+    if not 0 <= begin < end <= size:
+        yield f"{where} moves bytes {begin} .. {end} of its constants, outside 0 .. {size}"
 
 
 def _compute(

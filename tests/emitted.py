@@ -149,15 +149,41 @@ class Batch:
             kept = ("schedule.c", "layers.h")
             folder = write_files(self.folder / name, {k: job.files[k] for k in kept})
             own.append(folder / "schedule.o")
-            call([COMPILER or "cc", *FLAGS, *STRICT, "-O0", f"-Dnetwork={name}",
-                  f"-I{self.objects}", "-c", str(folder / "schedule.c"), "-o", str(own[-1])])
+            call(
+                [
+                    COMPILER or "cc",
+                    *FLAGS,
+                    *STRICT,
+                    "-O0",
+                    f"-Dnetwork={name}",
+                    f"-I{self.objects}",
+                    "-c",
+                    str(folder / "schedule.c"),
+                    "-o",
+                    str(own[-1]),
+                ]
+            )
         listed = [f"extern const program {name};\n" for name in names]
-        listed.append(f"static const program *const programs[] = {{{', '.join('&' + n for n in names)}}};\n")
+        listed.append(
+            f"static const program *const programs[] = {{{', '.join('&' + n for n in names)}}};\n"
+        )
         write_files(self.folder, {"programs.h": "".join(listed), "driver.c": DRIVER})
         program = self.folder / "programs"
         fixed = [str(path) for path in sorted(self.objects.glob("*.o"))]
-        call([COMPILER or "cc", *FLAGS, "-O0", f"-I{self.objects}", str(self.folder / "driver.c"),
-              *map(str, own), *fixed, "-lm", "-o", str(program)])
+        call(
+            [
+                COMPILER or "cc",
+                *FLAGS,
+                "-O0",
+                f"-I{self.objects}",
+                str(self.folder / "driver.c"),
+                *map(str, own),
+                *fixed,
+                "-lm",
+                "-o",
+                str(program),
+            ]
+        )
         return program
 
     def _input(self, job: Job) -> bytes:
@@ -176,7 +202,9 @@ def _read(job: Job, data: bytes, at: int) -> tuple[Ran, int]:
         outputs[mode] = {}
         for name in job.network.outputs:
             tensor = job.network.tensors[name]
-            array = np.frombuffer(data, tensor.dtype, tensor.size_bytes // np.dtype(tensor.dtype).itemsize, at)
+            array = np.frombuffer(
+                data, tensor.dtype, tensor.size_bytes // np.dtype(tensor.dtype).itemsize, at
+            )
             outputs[mode][name] = array.reshape(tensor.shape)
             at += tensor.size_bytes
     (only,) = counts
@@ -188,7 +216,10 @@ def compile_fixed(folder: Path, *flags: str) -> Path:
     sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
     write_files(folder, sources)
     files = [name for name in sources if name.endswith(".c") and name != "main.c"]
-    call([COMPILER or "cc", *FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-c", *files], folder)
+    call(
+        [COMPILER or "cc", *FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-c", *files],
+        folder,
+    )
     return folder
 
 

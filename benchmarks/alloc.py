@@ -1,55 +1,44 @@
 """The allocator's figures: ``python benchmarks/alloc.py [--quick] [--seeds N] [--markdown FILE]``.
 
-One core, CPU seconds, medians over seeds. Beside it in the same run: greedy first fit, best fit, a
-hill climb over the order of first fit, and plain CP-SAT (one search, its default strategy).
+One core, CPU seconds, medians over seeds; the whole run, without options, writes the allocator's
+section of docs/results.md and docs/allocator_growth.svg. Beside it in the same run: greedy first
+fit, best fit, a hill climb over the order of first fit, and plain CP-SAT (one search, its default
+strategy).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from alloc_instances import guillotine, shared_instances, unrolled, variant
+from alloc_page import Row, growth_svg, section
+from page import ROOT, write_section
 
 from spm_opt.allocation import Buffer, Switches, allocate
 from spm_opt.allocation.greedy import RANKS, best_fit, first_fit, neighbours
 from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
 
-REPO = Path(__file__).resolve().parent.parent
-SHARED = REPO.parent / "shared" / "alloc"
+SHARED = ROOT.parent / "shared" / "alloc"
+PICTURE = ROOT / "docs" / "allocator_growth.svg"
 
 
-@dataclass(frozen=True)
-class Row:
-    group: str
-    name: str
-    buffers: int
-    method: str
-    result: str
-    seconds: float
-
-    def cells(self) -> tuple[str, ...]:
-        return (self.group, self.name, str(self.buffers), self.method, self.result,
-                f"{self.seconds:.2f}")  # fmt: skip
-
-
-def timed(call: Callable[[], str]) -> tuple[str, float]:
+def timed(call: Callable[[], str]) -> tuple[tuple[str, ...], float]:
     began = time.process_time()
     result = call()
-    return result, time.process_time() - began
+    return (result,), time.process_time() - began
 
 
-def over_seeds(seeds: int, call: Callable[[int], str]) -> tuple[str, float]:
-    """All results where they differ, and the median time."""
+def over_seeds(seeds: int, call: Callable[[int], str]) -> tuple[tuple[str, ...], float]:
+    """The results, and the median time."""
     runs = [timed(lambda seed=seed: call(seed)) for seed in range(seeds)]
-    results = [result for result, _ in runs]
-    text = results[0] if len(set(results)) == 1 else " / ".join(results)
-    return text, statistics.median(seconds for _, seconds in runs)
+    results = tuple(result for (result,), _ in runs)
+    return results, statistics.median(seconds for _, seconds in runs)
 
 
 def rectangles(buffers: Sequence[Buffer]) -> list[Rectangle]:
@@ -71,7 +60,7 @@ def fit(buffers: Sequence[Buffer], capacity: int, limit: float, switches: Switch
 def greedy(buffers: Sequence[Buffer], place: Callable) -> str:
     """The best of all orders."""
     rects = rectangles(buffers)
-    near = neighbours(rects) or []
+    near = neighbours(rects)
     tries = [place(rects, rank, near) for rank in RANKS.values()]
     return min((over_load(rects, offsets) for offsets in tries), key=lambda t: float(t[1:-2]))
 
@@ -79,7 +68,7 @@ def greedy(buffers: Sequence[Buffer], place: Callable) -> str:
 def hill_climb(buffers: Sequence[Buffer], seed: int, swaps: int = 500) -> str:
     """Swap two in the order of first fit, keep what is not worse (as TVM's allocator does)."""
     rects = rectangles(buffers)
-    near = neighbours(rects) or []
+    near = neighbours(rects)
     r = random.Random(seed)
     order = sorted(range(len(rects)), key=lambda i: (-rects[i].size, rects[i].begin))
 
@@ -168,7 +157,7 @@ def packings(seeds: int, quick: bool) -> Iterator[Row]:
     """Perfect guillotine packings, and such less 4 % of their pieces."""
     for dropped, limit in ((0.0, 10.0), (0.04, 12.0 if quick else 60.0)):
         for number in (100, 200, 400) if quick else (100, 150, 200, 300, 400):
-            for draw in range(1 if quick else 4):
+            for draw in range(1 if quick else 3):
                 buffers, capacity = guillotine(number, draw, dropped)
                 result, seconds = over_seeds(
                     1 if dropped else seeds, fit(buffers, capacity, limit, Switches())
@@ -208,12 +197,19 @@ def main() -> None:
     heads = ("group", "instance", "buffers", "method", "result", "CPU s")
     lines = ["| " + " | ".join(heads) + " |", "|---|---|--:|---|---|--:|"]
     print("\n".join(lines), flush=True)
+    rows: list[Row] = []
     for name in options.only or parts:
         for row in parts[name]():
+            rows.append(row)
             lines.append("| " + " | ".join(row.cells()) + " |")
             print(lines[-1], flush=True)
     if options.markdown:
         options.markdown.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    if not options.quick and not options.only:
+        PICTURE.write_text(growth_svg(rows), encoding="utf-8")
+        load = f"{os.getloadavg()[1]:.1f} ({os.cpu_count()} cores)"
+        busy = f"Load average of the machine at the end: {load}."
+        write_section("allocator", f"{section(rows)}\n\n{busy}")
 
 
 if __name__ == "__main__":

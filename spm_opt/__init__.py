@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spm_opt.graph.network import Network
     from spm_opt.hardware import Hardware
     from spm_opt.params import Progress, SolveParams
+    from spm_opt.program import Run, emit_c, run_c
     from spm_opt.result import Result
     from spm_opt.schedule import Schedule
 
@@ -37,6 +38,7 @@ __all__ = (
     "NetworkBuilder",
     "Progress",
     "Result",
+    "Run",
     "Schedule",
     "SolveParams",
     "SolverError",
@@ -47,7 +49,9 @@ __all__ = (
     "allocate",
     "check",
     "compare",
+    "emit_c",
     "info",
+    "run_c",
     "solve",
 )
 
@@ -66,6 +70,7 @@ _ROOMS = {
     "graph.network": ("Network",),
     "hardware": ("Hardware",),
     "params": ("Progress", "SolveParams"),
+    "program": ("Run", "emit_c", "run_c"),
     "result": ("Result",),
     "schedule": ("Schedule",),
 }

@@ -18,6 +18,8 @@ import typer
 
 from spm_opt import __version__
 from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
+from spm_opt.cli_emit import EMIT_EPILOG, emit
+from spm_opt.cli_run import RUN_EPILOG, run
 from spm_opt.cli_simulate import simulate
 from spm_opt.errors import InputError, SpmOptError
 from spm_opt.params import OBJECTIVES, STRATEGIES
@@ -301,6 +303,8 @@ def info(
 
 
 app.command(epilog=EPILOG)(simulate)
+app.command(epilog=EMIT_EPILOG)(emit)
+app.command(epilog=RUN_EPILOG)(run)
 app.command(epilog=ALLOC_EPILOG)(alloc)
 
 

@@ -96,7 +96,8 @@ class _Writer:
         #: whole maps: (map, step) to buffer
         self.maps: dict[tuple[int, int], int] = {}
         self.weights: dict[int, int] = {}
-        self.moves = Moves(site, dram_addresses(site, self.chosen))
+        reloads = ((t, self.step_of[leader]) for t, leader in decision.reloads)
+        self.moves = Moves(site, dram_addresses(site, self.chosen, reloads))
 
     def write(self) -> Layout:
         for t, first, end in self.decision.resident:

@@ -5,16 +5,18 @@ Start cycles are not known here; a transfer's ``end_cycle`` is its duration unti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from spm_opt.allocation.greedy import greedy_offsets
+from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.parts_space import channel_weight_bytes
 from spm_opt.problem import Candidate
 from spm_opt.schedule import Transfer
 from spm_opt.site import Site
 from spm_opt.tiling import Channels, channel_runs
-from spm_opt.units import align_up
+from spm_opt.units import align_up, ceil_div
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +60,66 @@ class Moves:
         )  # fmt: skip
 
 
-def dram_addresses(site: Site, chosen: Iterable[Candidate]) -> dict[str, int]:
-    """Addresses, on bursts, of weights and of the maps that DRAM holds."""
-    stored = {site.map_names[t] for c in chosen for t in c.stores} | set(site.network.inputs)
-    layers = (site.network.layers[index] for index in site.order)
+def dram_addresses(
+    site: Site, chosen: Sequence[Candidate], reloads: Iterable[tuple[int, int]]
+) -> dict[str, int]:
+    """Addresses, on bursts, of weights and of the maps that DRAM holds.
+
+    Weights, inputs and outputs have places of their own, in this order; behind them, spilled maps
+    share theirs where one is not stored before another has been loaded for the last time.
+
+    Parameters
+    ----------
+    site : Site
+    chosen : sequence of Candidate
+        One for each step.
+    reloads : iterable of (int, int)
+        Maps loaded whole, and the steps that load them.
+    """
+    network, burst = site.network, site.hardware.dram.burst_bytes
+    spans = _stored_steps(chosen, reloads)
+    stored = {site.map_names[t] for t in spans}
+    layers = (network.layers[index] for index in site.order)
     sizes = {"weights:" + layer.name: layer.weight_bytes for layer in layers if layer.weight_bytes}
-    sizes |= {
-        name: site.network.tensors[name].size_bytes for name in site.map_names if name in stored
+    own = [name for name in network.inputs if name not in sizes]
+    own += [name for name in network.outputs if name in stored and name not in own]
+    sizes |= {name: network.tensors[name].size_bytes for name in own}
+    addresses, free = _packed(sizes, burst)
+    spilled = {
+        site.map_names[t]: Rectangle(
+            *span, ceil_div(network.tensors[site.map_names[t]].size_bytes, burst)
+        )
+        for t, span in spans.items()
+        if site.map_names[t] not in addresses
     }
-    return _packed(sizes, site.hardware.dram.burst_bytes)
+    offsets = greedy_offsets(list(spilled.values()))
+    return addresses | {
+        name: free + offset * burst for name, offset in zip(spilled, offsets, strict=True)
+    }
 
 
-def _packed(sizes: Mapping[str, int], burst_bytes: int) -> dict[str, int]:
+def _stored_steps(
+    chosen: Sequence[Candidate], reloads: Iterable[tuple[int, int]]
+) -> dict[int, tuple[int, int]]:
+    """For each map stored, the steps from its first store on until its last load or store."""
+    spans: dict[int, tuple[int, int]] = {}
+    for step, candidate in enumerate(chosen):
+        for t in candidate.stores:
+            spans[t] = spans.get(t, (step, step))[0], step + 1
+        for t in candidate.streams:
+            if t in spans:  # inputs are stored by nobody
+                spans[t] = spans[t][0], step + 1
+    for t, step in reloads:
+        if t in spans:
+            spans[t] = spans[t][0], max(spans[t][1], step + 1)
+    return dict(sorted(spans.items()))
+
+
+def _packed(sizes: Mapping[str, int], burst_bytes: int) -> tuple[dict[str, int], int]:
+    """Addresses side by side, and the first that is free behind them."""
     addresses: dict[str, int] = {}
     free = 0
     for name, size in sizes.items():
         addresses[name] = free
         free += align_up(size, burst_bytes)
-    return addresses
+    return addresses, free

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from spm_opt.schedule import Buffer, Schedule
-from spm_opt.units import format_bytes
+from spm_opt.units import align_up, format_bytes
 
 if TYPE_CHECKING:  # rich takes longer to import than `spm-opt --help` should
     from rich.console import RenderableType
@@ -54,6 +54,8 @@ class SolveFigures(TypedDict):
     roofline_cycles: int
     compute_cycles: int
     dram_bytes: DramBytes
+    dram_footprint_bytes: int
+    dram_reused_bytes: int
     macs: int
     recomputed_macs: int
     spm_peak_bytes: int
@@ -165,6 +167,18 @@ def alias_bytes(schedule: Schedule) -> AliasBytes:
     )
 
 
+def dram_regions(schedule: Schedule) -> list[tuple[int, int]]:
+    """Bytes of DRAM ``[begin, end)``, in whole bursts, of every tensor that it holds."""
+    network, burst = schedule.network, schedule.hardware.dram.burst_bytes
+    sizes = {"weights:" + layer.name: layer.weight_bytes for layer in network.layers}
+    # maps first: a tensor of the source may itself be called "weights:..."
+    sizes |= {name: tensor.size_bytes for name, tensor in network.tensors.items()}
+    return [
+        (address, address + align_up(sizes[name], burst))
+        for name, address in schedule.dram_addresses.items()
+    ]
+
+
 def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
     """Every number that a solve reports.
 
@@ -180,6 +194,8 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         ``gap`` is `relative_gap` of the objective (latency or DRAM bytes).
     """
     made, claims = schedule.provenance, schedule.claims
+    regions = dram_regions(schedule)
+    footprint = max((end for _, end in regions), default=0)
     return SolveFigures(
         model=schedule.network.name,
         hardware=schedule.hardware.name,
@@ -196,6 +212,8 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
             weights=claims.dram_weight_bytes,
             feature_maps=claims.dram_feature_map_bytes,
         ),
+        dram_footprint_bytes=footprint,
+        dram_reused_bytes=sum(end - begin for begin, end in regions) - footprint,
         macs=claims.macs,
         recomputed_macs=claims.recomputed_macs,
         spm_peak_bytes=claims.spm_peak_bytes,
@@ -324,6 +342,12 @@ def _aliased(saved: AliasBytes) -> str:
     return f"{_size(saved['in_place'])} in place, {_size(saved['not_copied'])} not copied"
 
 
+def _footprint(figures: SolveFigures) -> str:
+    saved = figures["dram_reused_bytes"]
+    again = f", {_size(saved)} saved by reuse" if saved else ""
+    return f"{_size(figures['dram_footprint_bytes'])}{again}"
+
+
 def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[str, str]]:
     dram = figures["dram_bytes"]
     latency, roofline = figures["latency_cycles"], figures["roofline_cycles"]
@@ -339,6 +363,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         ("DRAM traffic", _size(dram["total"])),
         ("  weights", _size(dram["weights"])),
         ("  feature maps", _size(dram["feature_maps"])),
+        ("DRAM footprint", _footprint(figures)),
         ("MACs", f"{figures['macs']:,} and {figures['recomputed_macs']:,} recomputed"),
         ("SPM peak", f"{_size(figures['spm_peak_bytes'])}, {_percent(used)} of the capacity"),
         ("saved by aliases", _aliased(figures["aliased_bytes"])),

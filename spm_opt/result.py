@@ -90,6 +90,16 @@ class Result:
         return self.to_dict()["dram_bytes"]
 
     @property
+    def dram_footprint_bytes(self) -> int:
+        """Bytes of DRAM from address 0 that hold weights, inputs, outputs and spilled maps."""
+        return self.to_dict()["dram_footprint_bytes"]
+
+    @property
+    def dram_reused_bytes(self) -> int:
+        """Bytes saved by spilled maps that take each other's places."""
+        return self.to_dict()["dram_reused_bytes"]
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference, each counted once."""
         return self.schedule.claims.macs

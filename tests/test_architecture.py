@@ -23,7 +23,7 @@ FLOORS = {
     "layout": 6, "timeline": 6, "assemble": 6,
     "commands": 7, "footprint": 7, "planner": 7,
     "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
-    "inventory": 9, "result": 9, "api": 9,
+    "inventory": 9, "result": 9, "api": 9, "program": 9,
     "cli": 10,
 }  # fmt: skip
 
@@ -31,6 +31,7 @@ FLOORS = {
 WALLS = {
     "ortools": ("cpsat", "allocation"),
     "onnx": ("formats.onnx",),
+    "onnxruntime": ("program_reference",),
     "yaml": ("formats",),
     "pydantic": ("formats",),
     "typer": ("cli",),

@@ -18,9 +18,9 @@ from spm_opt.allocation.portfolio import LOOSE, TIGHT, Memory, Placement, Runs, 
 _FIRST_SLICE: Final = 1.0
 #: deterministic seconds a buffer of setting up one question, greedy placements included
 _PER_BUFFER: Final = 5e-5
-#: the lowest rung lies this part of the bound above it, each other one thrice as far
+#: the lowest rung lies this part of the bound above it, each other one twice as far
 _LOW_RUNG: Final = 80
-_SPREAD: Final = 3
+_SPREAD: Final = 2
 #: what the lowest rung is worth beside the others
 _LOW_SHARE: Final = 3
 #: the bound itself is asked in every third round only: where it does not fit, no run is longer
@@ -104,7 +104,7 @@ class _Question:
 def _questions(
     bound: int, peak: int, step: int, slice_: float, *, with_bound: bool
 ) -> list[_Question]:
-    """The bound, then a rung a little above it, then rungs thrice as far, up to the peak.
+    """The bound, then a rung a little above it, then rungs twice as far, up to the peak.
 
     The low rung gets most of the work: less room helps the search as much as it binds it, since
     what cannot be is seen earlier.

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 from spm_opt.commands import Stream, lower
 from spm_opt.emit.c_memory import Memory, memory_of
 from spm_opt.emit.c_program import file_layout, index_bounds, layers_source, schedule_source
 from spm_opt.emit.kernels import kernel_sources
+from spm_opt.formats.program_json import (
+    ConstantRange,
+    Manifest,
+    MapLayout,
+    ProgramMap,
+    Scaling,
+    manifest_to_json,
+)
 from spm_opt.graph.network import Network
 from spm_opt.graph.values import NetworkValues
 from spm_opt.schedule import Schedule
 
-FORMAT_NAME: Final = "spm_opt.program"
-FORMAT_VERSION: Final = 1
 #: files that are the same for every network
 FIXED_FILES: Final = ("dma.h", "dma.c", "program.h", "main.c", "Makefile", "PORTING.md")
 
@@ -53,7 +59,7 @@ def project_of(schedule: Schedule, stream: Stream, values: NetworkValues) -> dic
         "layers.h": layers,
         "schedule.c": schedule_source(schedule, stream, memory),
         "weights.bin": b"".join(section.content for section in memory.sections),
-        "manifest.json": json.dumps(_manifest(schedule, stream, values, memory), indent=2) + "\n",
+        "manifest.json": manifest_to_json(_manifest(schedule, stream, values, memory)),
     }
 
 
@@ -70,52 +76,48 @@ def fixed_sources() -> dict[str, str]:
 
 def _manifest(
     schedule: Schedule, stream: Stream, values: NetworkValues, memory: Memory
-) -> dict[str, Any]:
+) -> Manifest:
     network, claims = schedule.network, schedule.claims
-    return {
-        "format": FORMAT_NAME,
-        "version": FORMAT_VERSION,
-        "model": network.name,
-        "hardware": schedule.hardware.name,
-        "strategy": schedule.provenance.strategy,
-        "byte_order": "little",
-        "spm_bytes": stream.spm_bytes,
-        "dram_bytes": memory.size_bytes,
-        "burst_bytes": schedule.hardware.dram.burst_bytes,
-        "claims": {"dram_bytes": claims.dram_bytes, "macs": claims.macs + claims.recomputed_macs},
-        "inputs": [_map(network, name, stream, values) for name in network.inputs],
-        "outputs": [
-            {**_map(network, name, stream, values), "file": f"output_{i}.bin"}
-            for i, name in enumerate(network.outputs)
-        ],
-        "constants": {"file": "weights.bin", "sections": _sections(memory)},
-    }
+
+    def maps(names: Iterable[str], kind: str) -> tuple[ProgramMap, ...]:
+        numbered = enumerate(names)
+        return tuple(_map(network, n, stream, values, f"{kind}_{i}.bin") for i, n in numbered)
+
+    return Manifest(
+        model=network.name,
+        hardware=schedule.hardware.name,
+        strategy=schedule.provenance.strategy,
+        byte_order="little",
+        sources=tuple(f for f in (*fixed_sources(), "schedule.c") if f.endswith(".c")),
+        spm_bytes=stream.spm_bytes,
+        dram_bytes=memory.size_bytes,
+        burst_bytes=schedule.hardware.dram.burst_bytes,
+        promised_dram_bytes=claims.dram_bytes,
+        promised_macs=claims.macs + claims.recomputed_macs,
+        inputs=maps(network.inputs, "input"),
+        outputs=maps(network.outputs, "output"),
+        constants=_constants(memory),
+    )
 
 
-def _map(network: Network, name: str, stream: Stream, values: NetworkValues) -> dict[str, Any]:
+def _map(
+    network: Network, name: str, stream: Stream, values: NetworkValues, file: str
+) -> ProgramMap:
     """A map from outside: type, shape, scale, and where DRAM has which element."""
     tensor, scaling = network.tensors[name], values.tensors.get(name)
-    outer, rows, inner = file_layout(tensor)
-    found: dict[str, Any] = {
-        "name": name,
-        "dtype": tensor.dtype,
-        "shape": list(tensor.shape),
-        "quantization": None
-        if scaling is None
-        else {"scale": scaling.scale, "zero_point": scaling.zero_point},
-        "dram_address": stream.dram_addresses[name],
-        "dram_layout": {"rows": rows, "outer": outer, "inner": inner},
-    }
-    bound = index_bounds(network).get(name)
-    return found if bound is None else {**found, "below": bound}
+    also = tuple(alias for alias, known in network.aliases.items() if known == name)
+    return ProgramMap(
+        name, also, tensor.dtype, tensor.shape,
+        None if scaling is None else Scaling(scaling.scale, scaling.zero_point), file,
+        stream.dram_addresses[name], MapLayout(*file_layout(tensor)),
+        index_bounds(network).get(name, 0),
+    )  # fmt: skip
 
 
-def _sections(memory: Memory) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = []
+def _constants(memory: Memory) -> tuple[ConstantRange, ...]:
+    found: list[ConstantRange] = []
     offset = 0
     for section in memory.sections:
-        found.append({
-            "file_offset": offset, "dram_address": section.address, "bytes": len(section.content),
-        })  # fmt: skip
+        found.append(ConstantRange(offset, section.address, len(section.content)))
         offset += len(section.content)
-    return found
+    return tuple(found)

@@ -16,6 +16,7 @@ from spm_opt.graph.network import Layer, Network
 from spm_opt.schedule import Schedule
 
 Get = Callable[[Command], int]
+Find = Callable[[Command], Window]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Writer:
             f"{step}, {runs}}}"
         )
 
-    def _base(self, numbers: _Numbers, window: Callable[[Command], Window]) -> str:
+    def _base(self, numbers: _Numbers, window: Find) -> str:
         """Address of a window's first row in the scratchpad: its buffer's, and what is beyond."""
         buffer = window(next(iter(numbers.commands.values()))).buffer
         offset = self.schedule.buffers[buffer].offset_bytes
@@ -122,11 +123,9 @@ class Writer:
             f"dma_note({string(layer.name)}, {numbers.routine.step}, {numbers.tile}, {rows[0]}, "
             f"{rows[1]}, {macs});"
         ]
-        windows = {"out": lambda c: c.output} | {
-            f"in{i}": (lambda c, i=i: c.inputs[i]) for i in range(len(layer.inputs))
-        }
-        for name, window in windows.items():
-            lines.append(f"const spm_window {name} = {self._window(numbers, window)};")
+        lines.append(f"const spm_window out = {self._window(numbers, _written)};")
+        for i in range(len(layer.inputs)):
+            lines.append(f"const spm_window in{i} = {self._window(numbers, _operand(i))};")
         inputs = [f"in{i}" for i in range(len(layer.inputs))]
         for constants, channels in self._slices(numbers, layer):
             lines.append(kernel_call(
@@ -134,7 +133,7 @@ class Writer:
             ))  # fmt: skip
         return lines
 
-    def _window(self, numbers: _Numbers, window: Callable[[Command], Window]) -> str:
+    def _window(self, numbers: _Numbers, window: Find) -> str:
         base = self._base(numbers, window)
         held = numbers.expr("held", lambda c: window(c).held)
         pitch = numbers.expr("pitch", lambda c: window(c).pitch_bytes)
@@ -158,8 +157,9 @@ class Writer:
             return [(weights_literal("NULL", 0, table), self._channels(numbers, layer, None))]
         found = []
         for i in range(count):
-            base = self._base(numbers, lambda c, i=i: c.weights[i])
-            first = numbers.expr("from", lambda c, i=i: (c.weights[i].channels or (0, 0))[0])
+            window = _constants(i)
+            base = self._base(numbers, window)
+            first = numbers.expr("from", _first_channel(window))
             own = i if count > 1 else None
             channels = self._channels(numbers, layer, own)
             found.append((weights_literal(f"spm + {base}", first, table), channels))
@@ -210,6 +210,25 @@ def _side(command: Command) -> Window:
     if window is None:
         raise ValueError(f"command {command.number} loads nowhere")
     return window
+
+
+def _written(command: Command) -> Window:
+    """Where a compute writes."""
+    if command.output is None:
+        raise ValueError(f"command {command.number} computes into nothing")
+    return command.output
+
+
+def _operand(index: int) -> Find:
+    return lambda command: command.inputs[index]
+
+
+def _constants(index: int) -> Find:
+    return lambda command: command.weights[index]
+
+
+def _first_channel(window: Find) -> Get:
+    return lambda command: (window(command).channels or (0, 0))[0]
 
 
 def _dram(command: Command) -> DramRange:

@@ -19,9 +19,13 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     OSError
         If the directory cannot be written.
     """
-    target = Path(path)
     # names of tensors come from foreign files and may hold halves of surrogate pairs
-    data = text.encode("utf-8", errors="backslashreplace")
+    write_bytes_atomically(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` as `write_atomically` does."""
+    target = Path(path)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

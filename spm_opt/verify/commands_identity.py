@@ -16,7 +16,7 @@ from networkx.utils import UnionFind
 from spm_opt.footprint import Ints, Runs, dram_runs, window_runs
 from spm_opt.graph.network import Layer
 from spm_opt.stream import Command, DramRange, Window
-from spm_opt.verify.facts import Channels, Facts, channel_count, map_channel_count
+from spm_opt.verify.facts import ChannelLayout, Channels, Facts, channel_count
 
 #: what no value has
 UNKNOWN = -1
@@ -31,16 +31,24 @@ class Named:
     positions: Ints
 
 
+def layouts(facts: Facts) -> dict[str, ChannelLayout]:
+    """How one row of every map is laid; a piece has channels, even where nothing ever cuts them."""
+    found = {tensor: facts.layout(tensor) for tensor in facts.schedule.network.tensors}
+    for (inner, outer), (begin, end) in facts.pieces.items():
+        found[inner] = ChannelLayout(1, end - begin, found[outer].rest_bytes)
+    return found
+
+
 class Names:
     """Names the bytes of windows and DRAM ranges."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        cuts = _cuts(facts)
+        self._layouts = layouts(facts)
+        cuts = _cuts(facts, self._layouts)
         self._values = _values(facts, cuts)
         self._labels = _labels(cuts, self._values)
         self._cells = {tensor: self._cells_of(tensor, at) for tensor, at in cuts.items()}
-        self._layouts = {tensor: facts.layout(tensor) for tensor in cuts}
 
     def label(self, value: int) -> str:
         """A value for a sentence."""
@@ -173,10 +181,9 @@ def _joined(begins: Ints, ends: Ints, values: Ints, positions: Ints) -> Named:
     return Named(Runs(begins[first], ends[last]), values[first], positions[first])
 
 
-def _cuts(facts: Facts) -> dict[str, tuple[int, ...]]:
+def _cuts(facts: Facts, laid: Mapping[str, ChannelLayout]) -> dict[str, tuple[int, ...]]:
     """Channels at which pieces cut each map, the same in pieces as around them."""
-    network = facts.schedule.network
-    cuts = {tensor: {0, map_channel_count(network, tensor)} for tensor in network.tensors}
+    cuts = {tensor: {0, layout.channels} for tensor, layout in laid.items()}
     for (_, outer), channels in facts.pieces.items():
         cuts[outer].update(channels)
     grown = True

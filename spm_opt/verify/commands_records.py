@@ -12,13 +12,13 @@ from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.simulate import command_label
 from spm_opt.stream import COMPUTE, DMA, Command, DramRange, Window
+from spm_opt.verify.commands_identity import layouts
 from spm_opt.verify.commands_trace import Trace
 from spm_opt.verify.facts import (
     Channels,
     Facts,
     channel_count,
     is_prefetch,
-    map_channel_count,
 )
 
 _NAMES = "compute", "transfer"
@@ -98,6 +98,7 @@ class _Expected:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.buffers = facts.schedule.buffers
+        self.layouts = layouts(facts)
 
     def command(self, found: Command, record: Compute | Transfer) -> Command:
         """The command of a record, with the number and the waits of the one found."""
@@ -125,8 +126,7 @@ class _Expected:
     def _total(self, name: str, of_layer: bool) -> int | None:
         if of_layer:
             return channel_count(self.facts.layers[name]) if name in self.facts.layers else None
-        network = self.facts.schedule.network
-        return map_channel_count(network, name) if name in network.tensors else None
+        return self.layouts[name].channels if name in self.layouts else None
 
     # ---------------------------------------------------------------- commands
 
@@ -161,7 +161,7 @@ class _Expected:
                 window = replace(window, first_byte=first, run_bytes=size)
         else:
             window = self._map(record.buffer, record.tensor, record.rows, record.channels, tile)
-            layout = self.facts.layout(record.tensor)
+            layout = self.layouts[record.tensor]
             if record.channels is not None:
                 step_bytes = layout.channels * layout.rest_bytes
         loads = record.kind == "load"
@@ -178,7 +178,7 @@ class _Expected:
     def _map(
         self, number: int, tensor: str, rows: tuple[int, int], touched: Channels, tile: int
     ) -> Window:
-        buffer, layout = self.buffers[number], self.facts.layout(tensor)
+        buffer, layout = self.buffers[number], self.layouts[tensor]
         begin, end = touched or (0, layout.channels)
         base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
         if buffer.kind in ("channel_input", "channel_output"):
@@ -200,8 +200,7 @@ class _Expected:
 
     def _held(self, buffer: Buffer, tensor: str, channels: int) -> tuple[int, tuple[int, int]]:
         """Channels of a buffer's row before a map begins in it, and which of the map's it holds."""
-        total = map_channel_count(self.facts.schedule.network, buffer.tensor)
-        row = buffer.channels or (0, total)
+        row = buffer.channels or (0, self.layouts[buffer.tensor].channels)
         # the row counted in channels of the map, of which some may not be there
         low, high = self.facts.channels_in(tensor, buffer.tensor, row) or (0, channels)
         return max(0, -low), (max(0, low), min(channels, high))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spm_opt.schedule import Transfer
+from spm_opt.units import align_up
 from spm_opt.verify.facts import (
     Facts,
     transfer_label,
@@ -70,7 +71,7 @@ def transfer_extent(facts: Facts) -> Iterator[str]:
 
 
 def dram_layout(facts: Facts) -> Iterator[str]:
-    """Tensors in DRAM start on bursts and do not overlap."""
+    """Tensors in DRAM start on bursts; only spilled maps overlap, and never while both are used."""
     burst = facts.schedule.hardware.dram.burst_bytes
     regions: list[tuple[int, int, str]] = []
     for key, address in facts.schedule.dram_addresses.items():
@@ -80,14 +81,40 @@ def dram_layout(facts: Facts) -> Iterator[str]:
             continue
         if address < 0 or address % burst:
             yield f"{key!r} has DRAM address {address:#x}, not aligned to bursts of {burst}"
-        regions.append((address, address + size, key))
-    regions.sort()
-    highest_end, highest_key = 0, ""
+        # a burst is written whole
+        regions.append((address, address + align_up(size, burst), key))
+    used = _used(facts)
+    for address, one, other in _overlaps(sorted(regions)):
+        if one not in used or other not in used:
+            yield f"{one!r} and {other!r} overlap in DRAM at {address:#x}"
+            continue
+        begin, end = max(used[one][0], used[other][0]), min(used[one][1], used[other][1])
+        if begin <= end:
+            yield (
+                f"{one!r} and {other!r} overlap in DRAM at {address:#x}, and both are used from "
+                f"{transfer_label(facts, begin)} to {transfer_label(facts, end)}"
+            )
+
+
+def _overlaps(regions: list[tuple[int, int, str]]) -> Iterator[tuple[int, str, str]]:
+    """First common byte of each two regions that have one; `regions` are sorted."""
+    alive: list[tuple[int, str]] = []
     for address, end, key in regions:
-        if address < highest_end and end > address:
-            yield f"{highest_key!r} and {key!r} overlap in DRAM at {address:#x}"
-        if end > highest_end:
-            highest_end, highest_key = end, key
+        alive = [(last, other) for last, other in alive if last > address]
+        if end > address:
+            yield from ((address, other, key) for _, other in alive)
+            alive.append((end, key))
+
+
+def _used(facts: Facts) -> dict[str, tuple[int, int]]:
+    """First and last transfer, in the queue's order, of each map that DRAM need not hold always."""
+    network = facts.schedule.network
+    used: dict[str, tuple[int, int]] = {}
+    for index, transfer in enumerate(facts.schedule.transfers):
+        name = transfer.tensor
+        if transfer.role == "map" and name not in (*network.inputs, *network.outputs):
+            used[name] = used.get(name, (index, index))[0], index
+    return used
 
 
 def _size(facts: Facts, key: str) -> int | None:

@@ -1,0 +1,234 @@
+"""Emitted programs compiled together and run: many small networks in one executable.
+
+Kernels and DMA engine are compiled once for the whole session; each program adds its own
+``schedule.c``, and runs with transfers as early and as late as its waits allow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_opt.emit.c_program import index_bounds
+from spm_opt.emit.c_project import fixed_sources
+from spm_opt.graph.network import Network
+
+Array = NDArray[Any]
+COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+FLAGS = ("-std=c11", "-ffp-contract=off")
+STRICT = ("-Wall", "-Wextra", "-Werror")
+MODES = ("early", "late")
+
+
+def drawn_inputs(network: Network, seed: int) -> dict[str, Array]:
+    """Random inputs, in the tensors' own types."""
+    rng, bounds, found = np.random.default_rng(seed), index_bounds(network), {}
+    for name in network.inputs:
+        tensor = network.tensors[name]
+        if tensor.dtype.startswith("float"):
+            found[name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)
+        elif name in bounds:
+            found[name] = rng.integers(0, bounds[name], tensor.shape).astype(tensor.dtype)
+        else:
+            info = np.iinfo(tensor.dtype)
+            found[name] = rng.integers(info.min, info.max + 1, tensor.shape).astype(tensor.dtype)
+    return found
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else content.encode()
+        (folder / name).write_bytes(data)
+    return folder
+
+
+DRIVER = r"""
+#define _POSIX_C_SOURCE 200112L
+#include "dma.h"
+#include "program.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "programs.h"
+static FILE *jobs, *results;
+static void move(const program_map *map, unsigned char *dram, int in) {
+    size_t run = (size_t)map->inner * (size_t)map->element_bytes;
+    for (int64_t o = 0; o < map->outer; o++)
+        for (int64_t r = 0; r < map->rows; r++) {
+            unsigned char *at = dram + map->address + (size_t)(r * map->outer + o) * run;
+            if ((in ? fread(at, 1, run, jobs) : fwrite(at, 1, run, results)) != run) exit(4);
+        }
+}
+static void job(const program *p, int mode) {
+    unsigned char *dram = malloc(p->dram_bytes);
+    memset(dram, 0x5A, p->dram_bytes);
+    for (int32_t i = 0; i < p->constants; i++)
+        if (fread(dram + p->constant[i].address, 1, p->constant[i].bytes, jobs)
+            != p->constant[i].bytes) exit(5);
+    for (int32_t i = 0; i < p->inputs; i++) move(&p->input[i], dram, 1);
+    setenv("SPM_DMA", mode ? "late" : "early", 1);
+    dma_open(p->spm, p->spm_bytes, dram, p->dram_bytes, p->burst_bytes);
+    p->run(dram);
+    dma_counts c = dma_close();
+    uint64_t counts[4] = {c.loaded, c.stored, c.macs, c.transfers};
+    fwrite(counts, sizeof counts, 1, results);
+    for (int32_t i = 0; i < p->outputs; i++) move(&p->output[i], dram, 0);
+    free(dram);
+}
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    jobs = fopen(argv[1], "rb");
+    results = fopen(argv[2], "wb");
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
+        for (int mode = 0; mode < 2; mode++) job(programs[i], mode);
+    return fclose(results);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a program counted, and its outputs, by mode."""
+
+    loaded: int
+    stored: int
+    macs: int
+    outputs: dict[str, dict[str, Array]]
+
+    @property
+    def dram_bytes(self) -> int:
+        return self.loaded + self.stored
+
+
+@dataclass
+class Job:
+    network: Network
+    files: Mapping[str, str | bytes]
+    inputs: Mapping[str, Array]
+
+
+@dataclass
+class Batch:
+    """Programs to compile and run together; `objects` as `compile_fixed` gives them."""
+
+    objects: Path
+    folder: Path
+    jobs: list[Job] = field(default_factory=list)
+
+    def add(
+        self, network: Network, files: Mapping[str, str | bytes], inputs: Mapping[str, Array]
+    ) -> int:
+        self.jobs.append(Job(network, files, inputs))
+        return len(self.jobs) - 1
+
+    def run(self) -> list[Ran]:
+        program = self._build()
+        (self.folder / "jobs").write_bytes(b"".join(self._input(job) for job in self.jobs))
+        call([str(program), str(self.folder / "jobs"), str(self.folder / "results")])
+        data, at, found = (self.folder / "results").read_bytes(), 0, []
+        for job in self.jobs:
+            ran, at = _read(job, data, at)
+            found.append(ran)
+        assert at == len(data)
+        return found
+
+    def _build(self) -> Path:
+        names = [f"network_{i}" for i in range(len(self.jobs))]
+        own = []
+        for job, name in zip(self.jobs, names, strict=True):
+            kept = ("schedule.c", "layers.h")
+            folder = write_files(self.folder / name, {k: job.files[k] for k in kept})
+            own.append(folder / "schedule.o")
+            call(
+                [
+                    COMPILER or "cc",
+                    *FLAGS,
+                    *STRICT,
+                    "-O0",
+                    f"-Dnetwork={name}",
+                    f"-I{self.objects}",
+                    "-c",
+                    str(folder / "schedule.c"),
+                    "-o",
+                    str(own[-1]),
+                ]
+            )
+        listed = [f"extern const program {name};\n" for name in names]
+        listed.append(
+            f"static const program *const programs[] = {{{', '.join('&' + n for n in names)}}};\n"
+        )
+        write_files(self.folder, {"programs.h": "".join(listed), "driver.c": DRIVER})
+        program = self.folder / "programs"
+        fixed = [str(path) for path in sorted(self.objects.glob("*.o"))]
+        call(
+            [
+                COMPILER or "cc",
+                *FLAGS,
+                "-O0",
+                f"-I{self.objects}",
+                str(self.folder / "driver.c"),
+                *map(str, own),
+                *fixed,
+                "-lm",
+                "-o",
+                str(program),
+            ]
+        )
+        return program
+
+    def _input(self, job: Job) -> bytes:
+        weights = job.files["weights.bin"]
+        assert isinstance(weights, bytes)
+        arrays = [np.ascontiguousarray(job.inputs[name]) for name in job.network.inputs]
+        return (weights + b"".join(array.tobytes() for array in arrays)) * len(MODES)
+
+
+def _read(job: Job, data: bytes, at: int) -> tuple[Ran, int]:
+    outputs: dict[str, dict[str, Array]] = {}
+    counts: set[tuple[int, ...]] = set()
+    for mode in MODES:
+        counts.add(struct.unpack_from("<4Q", data, at))
+        at += 32
+        outputs[mode] = {}
+        for name in job.network.outputs:
+            tensor = job.network.tensors[name]
+            array = np.frombuffer(
+                data, tensor.dtype, tensor.size_bytes // np.dtype(tensor.dtype).itemsize, at
+            )
+            outputs[mode][name] = array.reshape(tensor.shape)
+            at += tensor.size_bytes
+    (only,) = counts
+    return Ran(*only[:3], outputs), at
+
+
+def compile_fixed(folder: Path, *flags: str) -> Path:
+    """Objects and headers of what is the same for every network."""
+    sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
+    write_files(folder, sources)
+    files = [name for name in sources if name.endswith(".c") and name != "main.c"]
+    call(
+        [COMPILER or "cc", *FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-c", *files],
+        folder,
+    )
+    return folder
+
+
+def call(command: Sequence[str], folder: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[:4000]}"
+    return done.stdout
+
+
+def figures(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found

@@ -1,0 +1,70 @@
+"""Networks of the catalogue, emitted by every strategy: the same bits as without a schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs
+
+import spm_opt
+from spm_opt.emit.c_project import emit_project
+from spm_opt.graph.values import NetworkValues
+from spm_opt.params import STRATEGIES
+from spm_opt.schedule import Schedule
+from spm_opt.seeded import draw_values
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)"),
+]
+MODELS = ("alexnet", "squeezenet1_1", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large",
+          "resnet18", "resnet50", "googlenet", "densenet121", "efficientnet_b0", "unet", "vit_s_16",
+          "bert_base")  # fmt: skip
+LARGE = "1 GiB"
+
+
+def planned(model: str, strategy: str, capacity: str) -> Schedule:
+    result = spm_opt.solve(
+        model, "mobile_npu", strategy=strategy, overrides={"spm.capacity": capacity},
+        orders=1, workers=1, time_limit=20.0, deterministic_limit=20.0,
+    )  # fmt: skip
+    return result.schedule
+
+
+def capacities(model: str) -> dict[str, str]:
+    """A tight one, a little above the least that runs the network, and four times that."""
+    least = spm_opt.info(model, "mobile_npu")["minimum_spm_bytes"]
+    tight = -(-least * 11 // 10 // 1024)
+    return {"tight": f"{tight} KiB", "roomy": f"{4 * tight} KiB"}
+
+
+def ran(objects: Path, folder: Path, schedule: Schedule, values: NetworkValues) -> Ran:
+    batch = Batch(objects, folder)
+    network = schedule.network
+    batch.add(network, emit_project(schedule, values), drawn_inputs(network, 1))
+    (found,) = batch.run()
+    assert found.dram_bytes == schedule.claims.dram_bytes
+    assert found.macs == schedule.claims.macs + schedule.claims.recomputed_macs
+    return found
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    return compile_fixed(tmp_path_factory.mktemp("objects"), "-O3")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_outputs_do_not_depend_on_the_schedule(objects, tmp_path, model):
+    whole = planned(model, "layerwise", LARGE)
+    values = draw_values(whole.network)
+    expected = ran(objects, tmp_path / "whole", whole, values).outputs["late"]
+    for size, capacity in capacities(model).items():
+        for strategy in STRATEGIES:
+            schedule = planned(model, strategy, capacity)
+            found = ran(objects, tmp_path / f"{strategy}_{size}", schedule, values)
+            for mode, outputs in found.outputs.items():
+                for name, array in outputs.items():
+                    message = f"{strategy}, {capacity}, {mode}: {name}"
+                    np.testing.assert_array_equal(array, expected[name], err_msg=message)

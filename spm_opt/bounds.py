@@ -27,7 +27,7 @@ def latency_bound(problem: Problem) -> int:
 
 def _queue_cycles(problem: Problem, candidate: Candidate) -> int:
     if candidate.streams_weights:
-        return candidate.dma_cycles
+        return candidate.least_dma_cycles
     return sum(problem.weights[c].cycles for c in range(candidate.first, candidate.end))
 
 

@@ -13,6 +13,8 @@ no fewer rows, and its buffers hold no fewer, tile by tile and layer by layer.
 
 from __future__ import annotations
 
+from math import ceil
+
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
@@ -24,7 +26,9 @@ from spm_opt.fusion_groups import (
     recipe_chain,
 )
 from spm_opt.fusion_prices import Pricer
+from spm_opt.hardware import Dram
 from spm_opt.parts_space import minimum_spm_bytes
+from spm_opt.pipeline import Cut
 from spm_opt.problem import Candidate
 from spm_opt.site import Site
 
@@ -66,11 +70,18 @@ def make_candidates(
     least, layer = minimum_spm_bytes(site.network, site.hardware)
     if least > capacity:
         raise SpmTooSmallError(layer, least, capacity)
-    pricer = Pricer(capacity, prune, site.hardware.dram.latency_cycles)
+    pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram))
     for group in all_groups(site, halos, longest):
         pricer.add(group)
     candidates, recipes = pricer.candidates()
     return _with_elided(site, candidates, recipes)
+
+
+def cut_costs(dram: Dram) -> Cut:
+    """What cutting a load in two costs: a latency, and rounding where bursts take many cycles."""
+    rate, burst = dram.bytes_per_cycle, dram.burst_bytes
+    exact = rate.denominator == 1 and rate.numerator % burst == 0
+    return Cut(dram.latency_cycles, 0 if exact else ceil(burst / rate) + 1)
 
 
 def _with_elided(
@@ -94,7 +105,9 @@ def _with_elided(
                     Recipe((position, position + 1), cut, "rows", height, 1, "retain", True)
                 )
                 found.append(
-                    Candidate(part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, number)
+                    Candidate(
+                        part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, number, 0
+                    )
                 )
     merged = sorted((*candidates, *found), key=lambda candidate: (candidate.first, candidate.end))
     return tuple(merged), (*recipes, *added)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spm_opt.fusion_borders import DEPTHS, Use, patterns
 from spm_opt.fusion_groups import Group, Recipe
 from spm_opt.fusion_sharing import saved_bytes
-from spm_opt.pipeline import pipeline_spans
+from spm_opt.pipeline import NO_CUT, Cut, Spans, pipeline_spans
 from spm_opt.problem import Candidate
 from spm_opt.tiling import Ints
 
@@ -55,15 +55,15 @@ class Pricer:
     A *variant* is a cutting and depth of a group; variants are numbered through all groups.
     """
 
-    def __init__(self, capacity_bytes: int, prune: bool, least_gap: int = 0) -> None:
-        self._capacity, self._prune, self._least_gap = capacity_bytes, prune, least_gap
+    def __init__(self, capacity_bytes: int, prune: bool, cut: Cut = NO_CUT) -> None:
+        self._capacity, self._prune, self._cut = capacity_bytes, prune, cut
         self._families: dict[_Family, int] = {}
         #: recipe and heights of each group, and its first variant
         self._groups: list[tuple[Recipe, tuple[int, ...]]] = []
         self._bases: list[int] = [0]
         self._pending: dict[tuple[int, int], list[_Pending]] = {}
         self._waiting = 0
-        #: options, one a column: family, duration, dma, work, dram, variant, compute
+        #: options, one a column: family, duration, dma, least dma, work, dram, variant, compute
         self._done: list[Ints] = []
 
     def add(self, group: Group) -> None:
@@ -105,7 +105,8 @@ class Pricer:
         still = priced.still[pattern]
         # options without transfers last as long as they compute
         settled = known[:, still]
-        self._record(settled, settled[4], np.zeros_like(settled[4]))
+        none = np.zeros_like(settled[4])
+        self._record(settled, Spans(settled[4], none, none))
         moving = ~still
         if moving.any():
             self._wait(group, _loads(group, table, uses), pattern[moving], known[:, moving])
@@ -157,15 +158,18 @@ class Pricer:
                 np.concatenate([pending.store for pending in batch]),
                 np.concatenate([pending.written for pending in batch]),
                 depth,
-                self._least_gap,
+                self._cut,
             )
             known = np.concatenate([pending.known for pending in batch], axis=1)
-            self._record(known, spans.duration_cycles, spans.dma_cycles)
+            self._record(known, spans)
         self._pending, self._waiting = {}, 0
 
-    def _record(self, known: Ints, duration: Ints, dma: Ints) -> None:
+    def _record(self, known: Ints, spans: Spans) -> None:
         family, work, dram, variant, compute = known
-        self._done.append(np.stack((family, duration, dma, work, dram, variant, compute)))
+        self._done.append(np.stack((
+            family, spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, work, dram,
+            variant, compute,
+        )))  # fmt: skip
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
         """Candidates and the recipe of each, in order of their parts."""
@@ -173,14 +177,14 @@ class Pricer:
         if not self._done:
             return (), ()
         options = np.concatenate(self._done, axis=1)
-        # rows of the six keys, the last first: families, then prices, equals by variant
-        options = options[:, np.lexsort(options[5::-1])]
+        # rows of the seven keys, the last first: families, then prices, equals by variant
+        options = options[:, np.lexsort(options[6::-1])]
         if self._prune:
-            options = options[:, undominated(options[0], options[1:5])]
+            options = options[:, undominated(options[0], options[1:6])]
         families = list(self._families)
         options = _in_order(options, families)
         found = tuple(_candidates(options.T.tolist(), families))
-        return found, tuple(self._recipes(options[5]))
+        return found, tuple(self._recipes(options[6]))
 
     def _recipes(self, variants: Ints) -> Iterator[Recipe]:
         known: dict[int, Recipe] = {}
@@ -301,13 +305,13 @@ def _in_order(options: Ints, families: list[_Family]) -> Ints:
     """Options by their parts, then by variant."""
     first = np.array([family.first for family in families])[options[0]]
     end = np.array([family.end for family in families])[options[0]]
-    return options[:, np.lexsort((options[0], options[5], end, first))]
+    return options[:, np.lexsort((options[0], options[6], end, first))]
 
 
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:
-    for k, (number, duration, dma, work, dram, _, compute) in enumerate(rows):
+    for k, (number, duration, dma, least, work, dram, _, compute) in enumerate(rows):
         family = families[number]
         yield Candidate(
             family.first, family.end, family.reads, family.streams, family.keeps, family.stores,
-            family.streams_weights, duration, dma, compute, work, dram, k,
+            family.streams_weights, duration, dma, compute, work, dram, k, least,
         )  # fmt: skip

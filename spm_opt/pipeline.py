@@ -9,11 +9,28 @@ tile. Arrays over candidates, a loop over tiles: this is the inner loop of candi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What it costs to cut a transfer in two, and the latency that any transfer has."""
+
+    latency_cycles: int = 0
+    burst_cycles: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """Cycles that a gap may lose: the second latency, and a burst that does not fit."""
+        return self.latency_cycles + self.burst_cycles
+
+
+NO_CUT: Final = Cut()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +43,18 @@ class Spans:
         End of the last command.
     dma_cycles : int64 array (candidates,)
         Cycles that the transfers keep the queue from others: until the end of the last, less the
-        gaps between them that others can fill; 0 where there is none.
+        gaps between them, each of which loses what cutting a transfer costs; 0 where there is none.
+    least_dma_cycles : int64 array (candidates,)
+        The same with nothing lost: no way to fill the gaps leaves the queue freer.
     """
 
     duration_cycles: Ints
     dma_cycles: Ints
+    least_dma_cycles: Ints
 
 
 def pipeline_spans(
-    compute: Ints, load: Ints, store: Ints, written: Ints, depth: int, least_gap: int = 0
+    compute: Ints, load: Ints, store: Ints, written: Ints, depth: int, cut: Cut = NO_CUT
 ) -> Spans:
     """Run pipelines of equal tile counts.
 
@@ -47,8 +67,8 @@ def pipeline_spans(
         come first; only they hold up a later tile.
     depth : int
         1 or 2.
-    least_gap : int
-        Cycles of a gap that nothing fits in (a transfer's latency).
+    cut : Cut
+        What it costs to cut a transfer in two.
     """
     count, tiles = compute.shape
     compute, load, store, written = (
@@ -57,7 +77,7 @@ def pipeline_spans(
     stores, writes = store.any(), written.any()
     zero = np.zeros(count, dtype=np.int64)
     ends, drained, loaded = [zero, zero], [zero, zero], load[0]
-    queue = _Queue(load[0], np.zeros_like(load[0]), least_gap)
+    queue = _Queue(load[0], zero, zero, cut)
     for t in range(tiles):
         end = np.maximum(ends[-1], loaded)
         if stores:
@@ -70,22 +90,25 @@ def pipeline_spans(
             drained = [drained[-1], queue.run(store[t], end)]
         if writes:
             queue.run(written[t], end)
-    return Spans(np.maximum(ends[-1], queue.free), queue.free - queue.gaps)
+    duration, free = np.maximum(ends[-1], queue.free), queue.free
+    return Spans(duration, free - queue.filled, free - queue.idle)
 
 
 @dataclass(slots=True)
 class _Queue:
-    """When the DMA engines are free, and how long they stood idle between transfers."""
+    """When the DMA engines are free, how long they stood idle, and what of it can be filled."""
 
     free: Ints
-    gaps: Ints
-    least_gap: int
+    idle: Ints
+    filled: Ints
+    cut: Cut
 
     def run(self, cycles: Ints, earliest: Ints) -> Ints:
         """Transfers that may not start before `earliest`; their ends, 0 where there is none."""
         there = cycles > 0
-        idle = np.where(there, np.maximum(earliest - self.free, 0), 0)
-        self.gaps = self.gaps + np.where(idle > self.least_gap, idle, 0)
+        gap = np.where(there, np.maximum(earliest - self.free, 0), 0)
+        self.idle = self.idle + np.where(gap > self.cut.latency_cycles, gap, 0)
+        self.filled = self.filled + np.maximum(gap - self.cut.cycles, 0)
         ends: Ints = np.where(there, np.maximum(self.free, earliest) + cycles, 0)
         self.free = np.maximum(self.free, ends)
         return ends

@@ -135,6 +135,8 @@ class Search:
         self.world, self.problem, self.clock = world, problem, clock
         self.objective = clock.params.objective
         self.found: list[Placed] = []
+        #: plans that would be better still if cutting prefetches were free
+        self.hopes: list[Solved] = []
         self.bound = _easy_bound(problem, self.objective)
 
     def run(self) -> None:
@@ -151,7 +153,7 @@ class Search:
             if solved.decision is not None:
                 best = solved
             if solved.complete:
-                self.bound = max(self.bound, self._value(solved))
+                self._raise_bound(solved, states)
                 break
             self._place(solved)
             # more residencies take about five times as long: few boundaries have so many
@@ -159,8 +161,22 @@ class Search:
                 break
         if best is not None:
             self._place_shrinking(best)
+        for solved in self.hopes:
+            if not (self.clock.over() or self._proven()):
+                self._place(solved)
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
+
+    def _raise_bound(self, solved: Solved, states: int) -> None:
+        """Raise the bound to the optimum of the relaxation in which cutting prefetches is free."""
+        hopeful = self.problem.hopeful()
+        if hopeful is not self.problem and self.objective == "latency":
+            solved = solve_dynamic(
+                hopeful, prices(hopeful, self.objective), states, self.clock.over
+            )
+            self.hopes.append(solved)
+        if solved.complete:
+            self.bound = max(self.bound, self._value(solved))
 
     def _affords(self, seconds: float) -> bool:
         """Whether a longer search fits the time left; always where runs must repeat."""
@@ -237,11 +253,12 @@ class Search:
             self.clock.left, params.deterministic_limit, params.workers, params.seed,
             self.clock.stop,
         )  # fmt: skip
-        decision = translated(start.decision, self.world.problem, self.problem)
+        hopeful = self.problem.hopeful()
+        decision = translated(start.decision, self.world.problem, hopeful)
         joint = params.strategy == "joint"
-        among = essential(self.problem) if joint else self.problem
+        among = essential(hopeful) if joint else hopeful
         outcome = improve(
-            self.problem, self.objective, decision, start.value(self.objective), budget,
+            hopeful, self.objective, decision, start.value(self.objective), budget,
             lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)), among,
         )  # fmt: skip
         self.bound = max(self.bound, outcome.bound)
@@ -267,7 +284,7 @@ def place_decision(
     world: World, problem: Problem, decision: Decision, exact_limit: float
 ) -> Placed | None:
     """Addresses and cycles for a decision; None where no placement was found."""
-    decision = translated(claim_late(problem, decision), problem, world.problem)
+    decision = claim_late(world.problem, translated(decision, problem, world.problem))
     layout = lay_out(world.site, world.problem, world.recipes, decision)
     found, numbers = rectangles(layout.buffers)
     offsets = place(found, world.problem.capacity_bytes, exact_limit=exact_limit)

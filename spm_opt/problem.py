@@ -96,7 +96,8 @@ class Candidate:
     duration_cycles : int
         From the start of the step (after whole-tensor loads) to the end of its last command.
     dma_cycles : int
-        From the same start to the end of its last stream transfer; 0 without streams.
+        Cycles of the step in which its streams keep the queue from prefetches, what is lost by
+        cutting these included; 0 without streams.
     compute_cycles : int
     work_bytes : int
         Space besides maps kept by earlier groups and besides weights: stripes, stream buffers,
@@ -105,6 +106,8 @@ class Candidate:
         Bytes streamed, weights included.
     recipe : int
         How to run it: index into the planner's table of tilings.
+    least_dma_cycles : int
+        `dma_cycles` if cutting cost nothing: no schedule does better.
     """
 
     first: int
@@ -120,6 +123,7 @@ class Candidate:
     work_bytes: int
     dram_bytes: int
     recipe: int
+    least_dma_cycles: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,15 @@ class Problem:
     def __post_init__(self) -> None:
         if self.capacity_bytes <= 0:
             raise InputError("must be positive", field="capacity", found=self.capacity_bytes)
+
+    def hopeful(self) -> Problem:
+        """The problem with prefetches that can be cut at no cost: its optimum is a bound."""
+        if all(c.dma_cycles == c.least_dma_cycles for c in self.candidates):
+            return self
+        return replace(
+            self,
+            candidates=tuple(replace(c, dma_cycles=c.least_dma_cycles) for c in self.candidates),
+        )
 
     def only(self, keep: Callable[[Candidate], bool], **changes: Any) -> Problem:
         """The problem with the candidates that pass `keep`."""

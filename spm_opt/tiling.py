@@ -27,6 +27,9 @@ Ints = NDArray[np.int64]
 #: channels ``[begin, end)``; None for all
 Channels = tuple[int, int] | None
 
+#: more rows than any map has
+_NO_IMAGES = 2**62
+
 #: numbers of stripes that are tried, besides one row a stripe
 STRIPE_COUNTS = (
     1, 2, 3, 4, 5, 7, 8, 10, 14, 16, 20, 28, 32, 40, 56, 64, 80, 112, 128, 160, 192, 224, 256,
@@ -113,9 +116,14 @@ def needed(row_map: RowMap, rows: Rows, extent: int) -> Rows:
     if row_map.axis is None:
         low, high = np.zeros_like(rows.begin), np.full_like(rows.begin, extent)
     else:
-        first = (row_map.scale * rows.begin + row_map.first) // row_map.divisor
-        last = (row_map.scale * (rows.end - 1) + row_map.last) // row_map.divisor + 1
-        low, high = np.clip(first, 0, extent), np.clip(last, 0, extent)
+        # rows before the image that a tile begins or ends in, and rows inside it
+        image, inputs = row_map.image_rows or _NO_IMAGES, row_map.image_inputs or extent
+        first, one = np.divmod(rows.begin, image)
+        last, other = np.divmod(rows.end - 1, image)
+        lowest = (row_map.scale * one + row_map.first) // row_map.divisor
+        highest = (row_map.scale * other + row_map.last) // row_map.divisor + 1
+        low = first * inputs + np.clip(lowest, 0, inputs)
+        high = last * inputs + np.clip(highest, 0, inputs)
     idle = (rows.end <= rows.begin) | (high <= low)
     # an empty need must pull neither end of a hull: begin above all rows, end below all
     return Rows(np.where(idle, extent, low), np.where(idle, 0, high))

@@ -31,7 +31,7 @@ class Timeline:
 
 def run(layout: Layout, dram: Dram) -> Timeline:
     """Time every command of `layout`, prefetches cut where streams need the queue."""
-    machine = _Machine(dram)
+    machine = _Machine(dram, len(layout.programs))
     for program in layout.programs:
         machine.step(program)
     return Timeline(tuple(machine.steps), tuple(machine.transfers), tuple(machine.computes))
@@ -40,41 +40,38 @@ def run(layout: Layout, dram: Dram) -> Timeline:
 class _Machine:
     """Clocks of the engines, and what has run."""
 
-    def __init__(self, dram: Dram) -> None:
+    def __init__(self, dram: Dram, steps: int) -> None:
         self.dram = dram
         self.dma = self.began = 0
         self.steps: list[Step] = []
         self.transfers: list[Transfer] = []
         self.computes: list[Compute] = []
-        #: prefetches that may run, in order of use, and what is left of the first
+        #: prefetches that may run, in order of use; of the first perhaps only what is left
         self.pending: deque[Transfer] = deque()
+        #: ends of the prefetches that each step waits for
+        self.awaited = [0] * (steps + 1)
 
     def step(self, program: Program) -> None:
         """Run one step from the barrier before it to the barrier after it."""
         index = len(self.steps)
-        start = max(self.steps[-1].end_cycle if self.steps else 0, self._needed(index))
-        self.began = start
+        self._complete(index)
+        start = max(self.steps[-1].end_cycle if self.steps else 0, self.awaited[index])
         if self.steps:
             # the step before lasts until what this one needs has arrived
             self.steps[-1] = replace(self.steps[-1], end_cycle=start)
-        if program.front or any(program.loads) or any(program.stores):
-            self._interrupt(start)
-        front = start
+        self.began = front = start
         for transfer in program.front:
-            front = self._transfer(transfer, start)
+            front = self._own(transfer, start)
         self.pending.extend(program.after)
         end = max(front, self._stream(program, start, front))
-        self._fill(index, start, end, overrun=True)
+        self._fill(end, overrun=True)
         self.steps.append(replace(program.step, start_cycle=start, end_cycle=end))
 
-    def _needed(self, step: int) -> int:
-        """Complete the prefetches that `step` reads; the end of the last, 0 where there is none."""
-        end = 0
+    def _complete(self, step: int) -> None:
+        """Run what is left of the prefetches that `step` reads."""
         while self.pending and self.pending[0].need_step <= step:
-            # what is left over belongs to the step before: it lasts until then
-            end = self._transfer(replace(self.pending.popleft(), step=step - 1), 0)
-        ended = [t.end_cycle for t in self.transfers if t.need_step == step and t.step < step]
-        return max([end, *ended])
+            # the step before lasts until then
+            self._prefetch(replace(self.pending.popleft(), step=step - 1))
 
     def _stream(self, program: Program, start: int, front: int) -> int:
         """The tile pipeline; the queue is load 0, load 1, store 0, load 2, store 1, ..."""
@@ -93,8 +90,7 @@ class _Machine:
             if tile + 1 < tiles:
                 arrived = self._loads(program, tile + 1, max(start, ends[tile + 1]))
             for store in program.stores[tile]:
-                self._fill(len(self.steps), self.began, free)
-                end = self._transfer(store, free)
+                end = self._own(store, free)
                 last = max(last, end)
                 if store.buffer in program.rolling:
                     drained[depth + tile] = end
@@ -103,40 +99,48 @@ class _Machine:
     def _loads(self, program: Program, tile: int, earliest: int) -> int:
         arrived = 0
         for transfer in program.loads[tile]:
-            self._fill(len(self.steps), self.began, earliest)
-            arrived = self._transfer(transfer, earliest)
+            arrived = self._own(transfer, earliest)
         return arrived
 
-    def _fill(self, step: int, begin: int, until: int, overrun: bool = False) -> None:
+    def _own(self, transfer: Transfer, earliest: int) -> int:
+        """Run a transfer of the step itself, which may start at `earliest`; prefetches till then."""
+        self._interrupt(earliest)
+        self._fill(earliest)
+        return self._transfer(transfer, earliest)
+
+    def _fill(self, until: int, overrun: bool = False) -> None:
         """Run prefetches while the queue is idle; the last is cut at `until`, or may overrun it."""
-        while self.pending and max(self.dma, begin) < until:
-            load = replace(self.pending[0], step=step)
-            room = until - max(self.dma, begin)
+        while self.pending and max(self.dma, self.began) < until:
+            load = replace(self.pending[0], step=len(self.steps))
+            room = until - max(self.dma, self.began)
             if overrun or load.end_cycle <= room:
                 self.pending.popleft()
-                self._transfer(load, begin)
+                self._prefetch(load)
                 continue
             first, rest = cut_load(self.dram, load, room)
             if first is None:
                 return
             self.pending[0] = rest
-            self._transfer(first, begin)
+            self._prefetch(first)
 
     def _interrupt(self, cycle: int) -> None:
-        """Cut the prefetch that overruns `cycle`, since a step begins that needs the queue."""
-        if not self.transfers or self.dma <= cycle:
+        """Cut the prefetch that overruns `cycle`: from there on the queue is wanted.
+
+        Where not one burst of it fits before, it is taken back.
+        """
+        if self.dma <= cycle or self.transfers[-1].step == self.transfers[-1].need_step:
             return
-        last = self.transfers[-1]
-        if last.step == last.need_step or last.start_cycle >= cycle:
-            return
-        length = last.end_cycle - last.start_cycle
-        load = replace(last, start_cycle=0, end_cycle=length)
+        last = self.transfers.pop()
+        self.dma = last.start_cycle
+        load = replace(last, start_cycle=0, end_cycle=last.end_cycle - last.start_cycle)
         first, rest = cut_load(self.dram, load, cycle - last.start_cycle)
         if first is not None:
-            self.transfers.pop()
-            self.dma = last.start_cycle
             self._transfer(first, last.start_cycle)
-            self.pending.appendleft(rest)
+        self.pending.appendleft(rest)
+
+    def _prefetch(self, load: Transfer) -> None:
+        end = self._transfer(load, self.began)
+        self.awaited[load.need_step] = max(self.awaited[load.need_step], end)
 
     def _transfer(self, transfer: Transfer, earliest: int) -> int:
         """Run `transfer` when the queue is free and `earliest` is reached; returns its end."""

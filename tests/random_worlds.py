@@ -182,7 +182,7 @@ def _with_joined(rng: random.Random, problem: Problem) -> Problem:
         part = idle[0]
         for reads, streams in (((number,), ()), ((), (number,))):
             found.append(
-                Candidate(part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, -1)
+                Candidate(part, part + 1, reads, streams, (), (), False, 0, 0, 0, 0, 0, -1, 0)
             )
     numbered = tuple(replace(c, recipe=k) for k, c in enumerate(found))
     return replace(problem, maps=(*maps, joined), candidates=numbered)
@@ -279,8 +279,8 @@ def _random_candidate(
     begun = sum(maps[t].size_bytes for t in keeps if maps[t].birth >= span[0])
     moved = sum(w.moved_bytes for w in weights[span[0] : span[1]])
     moved += sum(rng.randint(1, 4) for _ in (*streams, *stores))
+    dma = rng.randint(1, duration) if busy else 0
     return Candidate(
         *span, tuple(t for t, use in ins.items() if use == "read"), streams, keeps, stores,
-        streams_weights, duration, rng.randint(1, duration) if busy else 0, duration,
-        rng.randint(0, 4) + begun, moved, recipe,
+        streams_weights, duration, dma, duration, rng.randint(0, 4) + begun, moved, recipe, dma,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def group(
     """A candidate; its recipe is filled in by `problem`."""
     return Candidate(
         first, end, reads, streams, keeps, stores, streams_weights, cycles, dma, cycles, work,
-        moved, -1,
+        moved, -1, dma,
     )  # fmt: skip
 
 
@@ -50,10 +50,7 @@ def problem(
     """`weights` gives space and cycles of the constants of a part; recipes number the groups."""
     parts = max(c.end for c in groups)
     loads = [weights.get(p, (0, 0)) for p in range(parts)]
-    numbered = tuple(
-        Candidate(*(getattr(c, name) for name in Candidate.__slots__[:-1]), n)
-        for n, c in enumerate(groups)
-    )
+    numbered = tuple(replace(c, recipe=n) for n, c in enumerate(groups))
     return Problem(
         parts, capacity, maps, tuple(WeightLoad(s, cycles, s) for s, cycles in loads), numbered,
         prefetch, reload,

@@ -259,7 +259,7 @@ def candidate(
     streams: Maps = (), keeps: Maps = (), stores: Maps = (),
 ) -> Candidate:  # fmt: skip
     return Candidate(
-        first, end, reads, streams, keeps, stores, False, duration, dma, 1, work, dram, 0
+        first, end, reads, streams, keeps, stores, False, duration, dma, 1, work, dram, 0, dma
     )
 
 

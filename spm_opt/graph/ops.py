@@ -50,6 +50,10 @@ class RowMap:
     Output rows ``[begin, end)`` need the input rows
     ``[floor((scale*begin + first)/divisor), floor((scale*(end-1) + last)/divisor) + 1)``,
     clipped to the input. ``axis=None`` means that every output row needs the whole input.
+
+    Where rows run over several images, one after another, the formula holds inside each of them:
+    ``image_rows`` are the output's rows of one image, ``image_inputs`` the input's, and no halo
+    crosses from one to the next. Zero for one image.
     """
 
     axis: int | None
@@ -57,15 +61,29 @@ class RowMap:
     first: int = 0
     last: int = 0
     divisor: int = 1
+    image_rows: int = 0
+    image_inputs: int = 0
 
     def needed(self, begin: int, end: int, rows: int) -> tuple[int, int]:
         """Input rows, clipped to ``[0, rows)``, that output rows ``[begin, end)`` need."""
         if self.axis is None:
             return 0, rows
-        low = (self.scale * begin + self.first) // self.divisor
-        high = (self.scale * (end - 1) + self.last) // self.divisor + 1
-        low, high = max(0, min(low, rows)), max(0, min(high, rows))
+        if not self.image_rows:
+            low, high = self._lowest(begin), self._highest(end - 1) + 1
+            low, high = max(0, min(low, rows)), max(0, min(high, rows))
+            return low, max(low, high)
+        first, one = divmod(begin, self.image_rows)
+        last, other = divmod(end - 1, self.image_rows)
+        extent = self.image_inputs
+        low = first * extent + max(0, min(self._lowest(one), extent))
+        high = last * extent + max(0, min(self._highest(other) + 1, extent))
         return low, max(low, high)
+
+    def _lowest(self, row: int) -> int:
+        return (self.scale * row + self.first) // self.divisor
+
+    def _highest(self, row: int) -> int:
+        return (self.scale * row + self.last) // self.divisor
 
 
 WHOLE = RowMap(None)

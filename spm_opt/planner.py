@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import TypeAlias
 
 from spm_opt.assemble import Placed, assemble
 from spm_opt.baselines import RESTRICTIONS
@@ -35,9 +36,13 @@ from spm_opt.planner_search import (
 )
 from spm_opt.problem import Problem
 from spm_opt.schedule import Provenance, Schedule
-from spm_opt.site import feature_maps, make_site, weight_loads
+from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
+
+
+#: keeps some of a problem's candidates
+Restrict: TypeAlias = Callable[[Site, Problem], Problem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,14 @@ def plan(
     *,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    restrict: Restrict | None = None,
 ) -> Schedule:
     """Plan `network` on `hardware`; the best schedule found within the limits.
+
+    Parameters
+    ----------
+    restrict : callable, optional
+        Leaves out candidates of every order's problem: the plan space of another tool, say.
 
     Raises
     ------
@@ -68,7 +79,10 @@ def plan(
         Where no plan was found at all.
     """
     asked = (params.strategy,)
-    schedules = plan_all(network, hardware, params, strategies=asked, progress=progress, stop=stop)
+    schedules = plan_all(
+        network, hardware, params, strategies=asked, progress=progress, stop=stop,
+        restrict=restrict,
+    )  # fmt: skip
     return schedules[0]
 
 
@@ -80,6 +94,7 @@ def plan_all(
     strategies: tuple[str, ...],
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    restrict: Restrict | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
     least, layer = minimum_spm_bytes(network, hardware)
@@ -98,6 +113,8 @@ def plan_all(
         clock.tell(f"candidates, {name} order", None)
         began = time.monotonic()
         world = make_world(network, hardware, params, name, order, longest)
+        if restrict is not None:
+            world = replace(world, problem=restrict(world.site, world.problem))
         shared = time.monotonic() - began
         tried += 1
         for strategy in sorted(strategies, key=lambda s: s == "joint"):

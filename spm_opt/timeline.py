@@ -68,8 +68,8 @@ class _Machine:
         self.steps.append(replace(program.step, start_cycle=start, end_cycle=end))
 
     def _complete(self, step: int) -> None:
-        """Run what is left of the prefetches that `step` reads."""
-        while self.pending and self.pending[0].need_step <= step:
+        """Run what is left of the prefetches that `step` reads, and of those before them."""
+        while any(load.need_step <= step for load in self.pending):
             # the step before lasts until then
             self._prefetch(replace(self.pending.popleft(), step=step - 1))
 

@@ -1,9 +1,10 @@
-"""The three facts of the dynamic programme: each is needed, or saves labels and loses nothing."""
+"""The two facts of the dynamic programme: each is needed, or saves labels and loses nothing."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from spm_opt.problem import Problem
 
 SEEDS = range(500, 560)
 
-#: one cycle to spare in each of two steps that stream, for one load of two
+#: one cycle to spare in each of two steps that stream: together enough for one load of two
 TWO_HALVES = problem(
     2, (fmap(1, (), (0, 1, 2)), fmap(2, (2,), (), must_store=True)), {2: (1, 2)},
     group(0, 1, 2, dma=1, streams=(0,)),
@@ -41,22 +42,6 @@ SLOW_IS_FAST = problem(
     group(0, 1, 2, dma=2, moved=1, streams=(0,)),
     group(0, 1, 5, moved=1),
     group(1, 2, 1, dma=1, stores=(1,)),
-)  # fmt: skip
-
-#: part 1 streams all the time: what is left of the load had better be waited for
-ONE_MORE = problem(
-    9, (fmap(1, (), (1,)), fmap(1, (2,), (), must_store=True)), {2: (1, 9)},
-    group(0, 1, 8),
-    group(1, 2, 8, dma=8, streams=(0,)),
-    group(2, 3, 1, dma=1, stores=(1,)),
-)  # fmt: skip
-
-#: part 1 streams for one cycle and computes for nine more: the load had better not be begun
-BETTER_LATE = problem(
-    9, (fmap(1, (), (1,)), fmap(1, (2,), (), must_store=True)), {2: (1, 9)},
-    group(0, 1, 1),
-    group(1, 2, 10, dma=1, streams=(0,)),
-    group(2, 3, 1, dma=1, stores=(1,)),
 )  # fmt: skip
 
 #: constants of part 2 are loaded in no time, beside part 0 or part 1
@@ -174,43 +159,23 @@ def test_the_cheapest_label_is_not_enough(monkeypatch: pytest.MonkeyPatch):
     assert optimum(SLOW_IS_FAST) == 12
 
 
-# --------------------------------------------------------------------------- streams, queue
+# --------------------------------------------------------------------------- idle time adds up
 
 
-def test_a_stream_may_not_find_a_load_under_way(monkeypatch: pytest.MonkeyPatch):
-    assert optimum(TWO_HALVES) == truth(TWO_HALVES) == 6
-    under_way = dynamic._under_way
-
-    def careless(ready, at_start, moving):
-        return under_way(ready, at_start, np.zeros_like(moving))
-
-    monkeypatch.setattr(dynamic, "_under_way", careless)
-    assert optimum(TWO_HALVES) == 5
+def test_a_load_may_be_cut_in_two_gaps():
+    assert optimum(TWO_HALVES) == truth(TWO_HALVES) == 5
+    assert optimum(replace(TWO_HALVES, prefetch=False)) == 7
 
 
-def test_the_load_under_way_may_be_finished_first(monkeypatch: pytest.MonkeyPatch):
-    assert optimum(ONE_MORE) == truth(ONE_MORE) == 18
-    under_way = dynamic._under_way
-
-    def never_finished(ready, at_start, moving):
-        begun, done, busy = under_way(ready, at_start, moving)
-        return begun, done, np.zeros_like(busy)
-
-    monkeypatch.setattr(dynamic, "_under_way", never_finished)
-    assert optimum(ONE_MORE) == 26
-
-
-def test_the_load_under_way_may_not_have_been_begun(monkeypatch: pytest.MonkeyPatch):
-    assert optimum(BETTER_LATE) == truth(BETTER_LATE) == 12
-    under_way = dynamic._under_way
-
-    def always_finished(ready, at_start, moving):
-        _, done, busy = under_way(ready, at_start, moving)
-        # not begun is worth nothing here: as if all constants were forgotten
-        return np.where(busy, -(10**6), at_start), done, busy
-
-    monkeypatch.setattr(dynamic, "_under_way", always_finished)
-    assert optimum(BETTER_LATE) == 20
+def test_a_stream_does_not_wait_for_a_load_under_way():
+    # nothing is left for the load in part 1, and what is left of it is waited for after it
+    case = problem(
+        9, (fmap(1, (), (1,)), fmap(1, (2,), (), must_store=True)), {2: (1, 9)},
+        group(0, 1, 6),
+        group(1, 2, 8, dma=8, streams=(0,)),
+        group(2, 3, 1, dma=1, stores=(1,)),
+    )  # fmt: skip
+    assert optimum(case) == truth(case) == 6 + 8 + (9 - 6) + 1
 
 
 # --------------------------------------------------------------------------- what is returned

@@ -86,21 +86,22 @@ class Plans:
         recipes = tuple(
             Recipe((c.first, c.end), None, "rows", 1, 1, "retain") for c in self.problem.candidates
         )
-        world = World("only", None, self.problem, recipes)  # type: ignore[arg-type]
+        site = SimpleNamespace(hardware=SimpleNamespace(dram=None))
+        world = World("only", site, self.problem, recipes)  # type: ignore[arg-type]
         stand_ins = {
             (planner, "minimum_spm_bytes"): lambda network, hardware: (1, "none"),
             (planner, "distinct_orders"): lambda network, limit: {"only": (0,)},
             (planner, "make_world"): lambda *arguments: world,
             (planner, "assemble"): lambda site, placed, provenance: (provenance, placed),
             (planner_search, "lay_out"): self.lay_out,
-            (planner_search, "run"): lambda layout: layout.timeline,
+            (planner_search, "run"): lambda layout, dram: layout.timeline,
         }
         for (module, name), stand_in in stand_ins.items():
             self.monkeypatch.setattr(module, name, stand_in)
         hardware = SimpleNamespace(spm=SimpleNamespace(capacity_bytes=self.problem.capacity_bytes))
         return planner.plan(None, hardware, SolveParams(**changes))  # type: ignore[arg-type, return-value]
 
-    def lay_out(self, site: None, problem: Problem, recipes: object, decision: Decision):
+    def lay_out(self, site: object, problem: Problem, recipes: object, decision: Decision):
         latency, moved = cost_of(problem, decision, "latency")
         used = [problem.candidates[k] for k in decision.candidates]
         buffers = [

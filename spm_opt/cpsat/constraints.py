@@ -146,7 +146,7 @@ def loads_complete(model: cp_model.CpModel, problem: Problem, var: Variables) ->
 
 
 def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
-    """A step lasts until its streams, and the prefetches it carries after them, have ended."""
+    """A step lasts until its streams, and the prefetches it carries beside them, have ended."""
     carried: dict[int, list[Expr]] = {}
     for c, v in var.ready:
         carried.setdefault(v - 1, []).append(var.spent(c, v - 1))

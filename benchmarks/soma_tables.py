@@ -60,11 +60,11 @@ class TableOp(Op):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         if index >= self.dynamic or self.mixes_rows:
             return WHOLE
-        images = self.images if self.images > 1 else 0
-        return RowMap(
-            2, self.stride, -self.pad, self.kernel - 1 - self.pad, 1,
-            output[2] // self.images if images else 0, inputs[index][2] // self.images if images else 0,
-        )  # fmt: skip
+        rows, inner = 0, 0
+        if self.images > 1:
+            rows, inner = output[2] // self.images, inputs[index][2] // self.images
+        last = self.kernel - 1 - self.pad
+        return RowMap(2, self.stride, -self.pad, last, image_rows=rows, image_inputs=inner)
 
     def channel_axis(self, output: Shape) -> int | None:
         return 1 if self.nest is not None else None
@@ -121,21 +121,28 @@ def images(row: TableRow) -> int:
 
 
 def trimmed_cycles(folder: Path, net: str) -> dict[str, int]:
-    """Cycles of layers whose schedules leave out what a strided reader skips, where published."""
-    path = folder / f"{net}_schedule_cycles.csv"
+    """Cycles of layers whose schedules leave out what a strided reader skips, where published.
+
+    For a batch (``NET_bN``) N times what they leave out of one image.
+    """
+    one, _, count = net.partition("_b")
+    path = folder / f"{one}_schedule_cycles.csv"
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: int(row["cycles"]) for row in csv.DictReader(file)}
+        trimmed = {row["id"]: int(row["cycles"]) for row in csv.DictReader(file)}
+    whole = {row.id: row["full_cycles"] for row in read_rows(folder, one)}
+    return {
+        row.id: row["full_cycles"] - int(count or 1) * (whole[row.id] - trimmed[row.id])
+        for row in read_rows(folder, net)
+    }
 
 
 def network_of(folder: Path, net: str) -> Network:
     """The network of a table, with measured cycles, as spm_opt plans it."""
     rows, trimmed = read_rows(folder, net), trimmed_cycles(folder, net)
     # the rows of all images follow one another
-    shapes = {
-        row.id: (1, row["ofm_c"], row["ofm_h"] * images(row), row["ofm_w"]) for row in rows
-    }
+    shapes = {row.id: (1, row["ofm_c"], row["ofm_h"] * images(row), row["ofm_w"]) for row in rows}
     tensors: dict[str, Tensor] = {}
     layers: list[Layer] = []
     inputs: list[str] = []

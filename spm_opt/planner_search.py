@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from spm_opt.allocation.place import place
-from spm_opt.assemble import Placed
+from spm_opt.assemble import Placed, roofline_cycles
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import dram_bound, latency_bound
 from spm_opt.decision import Decision
@@ -138,6 +138,9 @@ class Search:
         #: plans that would be better still if cutting prefetches were free
         self.hopes: list[Solved] = []
         self.bound = _easy_bound(problem, self.objective)
+        if self.objective == "latency":
+            # compute alone, or compulsory traffic alone: no plan of any space is faster
+            self.bound = max(self.bound, roofline_cycles(world.site.network, world.site.hardware))
 
     def run(self) -> None:
         """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""

@@ -103,7 +103,7 @@ class _Machine:
         return arrived
 
     def _own(self, transfer: Transfer, earliest: int) -> int:
-        """Run a transfer of the step itself, which may start at `earliest`; prefetches till then."""
+        """Run a transfer of the step itself as soon as it may; prefetches fill the time before."""
         self._interrupt(earliest)
         self._fill(earliest)
         return self._transfer(transfer, earliest)

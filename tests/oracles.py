@@ -71,7 +71,9 @@ def latency(problem: Problem, plan: Plan) -> int:
     under_way: dict[int, int] = {}
     time = 0
     for step, c in enumerate(plan.used):
-        front = sum(problem.weights[p].cycles for p, s in plan.starts.items() if s == own[p] == step)
+        front = sum(
+            problem.weights[p].cycles for p, s in plan.starts.items() if s == own[p] == step
+        )
         front += sum(problem.maps[t].reload_cycles for t in plan.reloads[step])
         awaited = [p for p in sorted(under_way) if own[p] == step]
         time += sum(under_way.pop(p) for p in awaited) + front + c.duration_cycles

@@ -87,7 +87,7 @@ def random_chip(rng: random.Random) -> Hardware:
     capacity = rng.choice([192, 256, 320, 384, 512, 640, 768, 1024, 1536])
     return Hardware(
         "chip", 10**9, Scratchpad(capacity, rng.choice([8, 16]), Fraction(16)),
-        Dram(Fraction(rng.choice([1, 2, 4])), rng.choice([0, 10, 30]), 8),
+        Dram(Fraction(rng.choice([1, 2, 4])), rng.choice([0, 10, 30]), rng.choice([1, 8, 8])),
         ComputeArray((Unrolling("all", {"k": 2, "c": 2}),), 4,
                      tile_overhead_cycles=rng.choice([0, 3])),
     )  # fmt: skip

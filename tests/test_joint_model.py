@@ -212,9 +212,7 @@ def test_what_was_loaded_may_not_be_forgotten(rules: tuple[Rule, ...]):
             plan_of(FORGETFUL, decision_of(FORGETFUL, found.values))
 
 
-@pytest.mark.parametrize(
-    "rules", [RULES, without(reloads_serve_readers)], ids=["with", "without"]
-)
+@pytest.mark.parametrize("rules", [RULES, without(reloads_serve_readers)], ids=["with", "without"])
 def test_maps_are_loaded_where_they_are_read(rules: tuple[Rule, ...]):
     joint = build(READ_LATER, "latency", rules, cuts=())
     joint.model.add(joint.variables.reload[1, 1] == 0)

@@ -59,7 +59,7 @@ _TREE_ROUNDS: Final = 2
 _SLICE: Final = 0.04
 _CPSAT_PRICE: Final = 10.0
 #: deterministic seconds of setting up a tree for each pair alive together
-_PAIR_SECONDS: Final = 1e-6
+_PAIR_SECONDS: Final = 3e-7
 #: pairs alive together above which that takes too long, too
 _MANY_PAIRS: Final = 1_000_000
 #: rectangles (that time does not part) above which a decision of the exact searches takes too long

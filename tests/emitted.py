@@ -164,9 +164,8 @@ class Batch:
                 ]
             )
         listed = [f"extern const program {name};\n" for name in names]
-        listed.append(
-            f"static const program *const programs[] = {{{', '.join('&' + n for n in names)}}};\n"
-        )
+        addresses = ", ".join(f"&{name}" for name in names)
+        listed.append(f"static const program *const programs[] = {{{addresses}}};\n")
         write_files(self.folder, {"programs.h": "".join(listed), "driver.c": DRIVER})
         program = self.folder / "programs"
         fixed = [str(path) for path in sorted(self.objects.glob("*.o"))]
@@ -202,9 +201,7 @@ def _read(job: Job, data: bytes, at: int) -> tuple[Ran, int]:
         outputs[mode] = {}
         for name in job.network.outputs:
             tensor = job.network.tensors[name]
-            array = np.frombuffer(
-                data, tensor.dtype, tensor.size_bytes // np.dtype(tensor.dtype).itemsize, at
-            )
+            array = np.frombuffer(data[at : at + tensor.size_bytes], tensor.dtype)
             outputs[mode][name] = array.reshape(tensor.shape)
             at += tensor.size_bytes
     (only,) = counts
@@ -216,10 +213,8 @@ def compile_fixed(folder: Path, *flags: str) -> Path:
     sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
     write_files(folder, sources)
     files = [name for name in sources if name.endswith(".c") and name != "main.c"]
-    call(
-        [COMPILER or "cc", *FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-c", *files],
-        folder,
-    )
+    options = [*FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK"]
+    call([COMPILER or "cc", *options, "-c", *files], folder)
     return folder
 
 

@@ -41,6 +41,8 @@ class _Queues:
     computes: dict[tuple[int, int], int] = field(default_factory=dict)
     loads: dict[tuple[int, int], int] = field(default_factory=dict)
     stores: dict[tuple[int, int], int] = field(default_factory=dict)
+    #: last compute of each step that writes each buffer
+    writers: dict[tuple[int, int], int] = field(default_factory=dict)
     #: last compute and last transfer that must have ended before each step begins
     barrier: list[tuple[int, int]] = field(default_factory=list)
 
@@ -89,6 +91,8 @@ class _Lowering:
         step, queues = transfer.step, self.queues
         begun = queues.barrier[step][0]
         if transfer.tile is None:
+            if transfer.kind == "store":
+                return max(begun, queues.writers.get((step, transfer.buffer), -1))
             return begun
         behind = 0 if transfer.kind == "store" else self.schedule.steps[step].depth
         return max(begun, queues.computes.get((step, transfer.tile - behind), -1))
@@ -251,6 +255,7 @@ def _queues(schedule: Schedule) -> _Queues:
     ends: dict[int, list[int]] = defaultdict(lambda: [-1, -1])
     for place, compute in enumerate(schedule.computes):
         found.computes[compute.step, compute.tile] = place
+        found.writers[compute.step, compute.output] = place
         ends[compute.step][0] = place
     for place, transfer in enumerate(schedule.transfers):
         tile = -1 if transfer.tile is None else transfer.tile
@@ -259,7 +264,7 @@ def _queues(schedule: Schedule) -> _Queues:
         rolling = schedule.buffers[transfer.buffer].kind in ("output", "channel_output")
         if transfer.kind == "load" and not prefetch:
             found.loads[transfer.step, tile] = place
-        elif transfer.kind == "store" and rolling:
+        elif transfer.kind == "store" and rolling and transfer.tile is not None:
             found.stores[transfer.step, tile] = place
     last = (-1, -1)
     for step in range(len(schedule.steps)):

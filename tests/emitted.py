@@ -53,12 +53,14 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 DRIVER = r"""
-#define _POSIX_C_SOURCE 200112L
+#define _POSIX_C_SOURCE 200809L
 #include "dma.h"
 #include "program.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "programs.h"
 static FILE *jobs, *results;
 static void move(const program_map *map, unsigned char *dram, int in) {
@@ -69,14 +71,15 @@ static void move(const program_map *map, unsigned char *dram, int in) {
             if ((in ? fread(at, 1, run, jobs) : fwrite(at, 1, run, results)) != run) exit(4);
         }
 }
-static void job(const program *p, int mode) {
+static void job(const program *p, const char *mode) {
     unsigned char *dram = malloc(p->dram_bytes);
     memset(dram, 0x5A, p->dram_bytes);
+    rewind(jobs);
     for (int32_t i = 0; i < p->constants; i++)
         if (fread(dram + p->constant[i].address, 1, p->constant[i].bytes, jobs)
             != p->constant[i].bytes) exit(5);
     for (int32_t i = 0; i < p->inputs; i++) move(&p->input[i], dram, 1);
-    setenv("SPM_DMA", mode ? "late" : "early", 1);
+    setenv("SPM_DMA", mode, 1);
     dma_open(p->spm, p->spm_bytes, dram, p->dram_bytes, p->burst_bytes);
     p->run(dram);
     dma_counts c = dma_close();
@@ -85,13 +88,28 @@ static void job(const program *p, int mode) {
     for (int32_t i = 0; i < p->outputs; i++) move(&p->output[i], dram, 0);
     free(dram);
 }
+/* A program that fails must not take the others with it: each runs in a process of its own. */
+static void run(size_t i, const char *folder) {
+    char name[4096];
+    snprintf(name, sizeof name, "%s/job_%d", folder, (int)i);
+    jobs = fopen(name, "rb");
+    snprintf(name, sizeof name, "%s/result_%d", folder, (int)i);
+    results = fopen(name, "wb");
+    if (jobs == NULL || results == NULL) exit(6);
+    job(programs[i], "early");
+    job(programs[i], "late");
+    exit(fclose(results));
+}
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
-    jobs = fopen(argv[1], "rb");
-    results = fopen(argv[2], "wb");
-    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
-        for (int mode = 0; mode < 2; mode++) job(programs[i], mode);
-    return fclose(results);
+    for (size_t i = 0; argc == 2 && i < sizeof programs / sizeof *programs; i++) {
+        fflush(stdout);
+        pid_t child = fork();
+        int status = 1;
+        if (child == 0) run(i, argv[1]);
+        if (child < 0 || waitpid(child, &status, 0) < 0) return 7;
+        printf("%d\n", status);
+    }
+    return 0;
 }
 """
 
@@ -132,15 +150,20 @@ class Batch:
         return len(self.jobs) - 1
 
     def run(self) -> list[Ran]:
-        program = self._build()
-        (self.folder / "jobs").write_bytes(b"".join(self._input(job) for job in self.jobs))
-        call([str(program), str(self.folder / "jobs"), str(self.folder / "results")])
-        data, at, found = (self.folder / "results").read_bytes(), 0, []
-        for job in self.jobs:
-            ran, at = _read(job, data, at)
-            found.append(ran)
-        assert at == len(data)
+        found = [ran for ran in self.outcomes() if ran is not None]
+        assert len(found) == len(self.jobs), "a program failed"
         return found
+
+    def outcomes(self) -> list[Ran | None]:
+        """What every program did; None where it failed."""
+        program = self._build()
+        for i, job in enumerate(self.jobs):
+            (self.folder / f"job_{i}").write_bytes(self._input(job))
+        states = call([str(program), str(self.folder)]).split()
+        return [
+            _read(job, (self.folder / f"result_{i}").read_bytes()) if state == "0" else None
+            for i, (job, state) in enumerate(zip(self.jobs, states, strict=True))
+        ]
 
     def _build(self) -> Path:
         names = [f"network_{i}" for i in range(len(self.jobs))]
@@ -164,9 +187,8 @@ class Batch:
                 ]
             )
         listed = [f"extern const program {name};\n" for name in names]
-        listed.append(
-            f"static const program *const programs[] = {{{', '.join('&' + n for n in names)}}};\n"
-        )
+        addresses = ", ".join(f"&{name}" for name in names)
+        listed.append(f"static const program *const programs[] = {{{addresses}}};\n")
         write_files(self.folder, {"programs.h": "".join(listed), "driver.c": DRIVER})
         program = self.folder / "programs"
         fixed = [str(path) for path in sorted(self.objects.glob("*.o"))]
@@ -190,25 +212,25 @@ class Batch:
         weights = job.files["weights.bin"]
         assert isinstance(weights, bytes)
         arrays = [np.ascontiguousarray(job.inputs[name]) for name in job.network.inputs]
-        return (weights + b"".join(array.tobytes() for array in arrays)) * len(MODES)
+        return weights + b"".join(array.tobytes() for array in arrays)
 
 
-def _read(job: Job, data: bytes, at: int) -> tuple[Ran, int]:
+def _read(job: Job, data: bytes) -> Ran:
     outputs: dict[str, dict[str, Array]] = {}
     counts: set[tuple[int, ...]] = set()
+    at = 0
     for mode in MODES:
         counts.add(struct.unpack_from("<4Q", data, at))
         at += 32
         outputs[mode] = {}
         for name in job.network.outputs:
             tensor = job.network.tensors[name]
-            array = np.frombuffer(
-                data, tensor.dtype, tensor.size_bytes // np.dtype(tensor.dtype).itemsize, at
-            )
+            array = np.frombuffer(data[at : at + tensor.size_bytes], tensor.dtype)
             outputs[mode][name] = array.reshape(tensor.shape)
             at += tensor.size_bytes
     (only,) = counts
-    return Ran(*only[:3], outputs), at
+    assert at == len(data)
+    return Ran(*only[:3], outputs)
 
 
 def compile_fixed(folder: Path, *flags: str) -> Path:
@@ -216,10 +238,8 @@ def compile_fixed(folder: Path, *flags: str) -> Path:
     sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
     write_files(folder, sources)
     files = [name for name in sources if name.endswith(".c") and name != "main.c"]
-    call(
-        [COMPILER or "cc", *FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-c", *files],
-        folder,
-    )
+    options = [*FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK"]
+    call([COMPILER or "cc", *options, "-c", *files], folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +26,7 @@ from spm_opt.allocation import (
 )
 from spm_opt.allocation.place import find_placement, place
 from spm_opt.allocation.rectangles import Rectangle, is_placement
+from spm_opt.allocation.tree import Tree
 from spm_opt.errors import InputError
 from spm_opt.formats.alloc_csv import read_buffers
 
@@ -132,6 +134,33 @@ def test_offsets_repeat_in_another_process_with_another_hash_seed():
     )  # fmt: skip
     here = spm_opt.allocate(read_buffers(path), capacity, seed=7)
     assert told.stdout.strip() == str(here.offsets)
+
+
+def test_a_search_cut_short_by_its_work_proves_nothing():
+    rectangles = [Rectangle(b, d, s) for s, b, d in oracle.GADGET]
+    tree = Tree(rectangles, 10)
+    cut = tree.run("nk", "length", node_limit=1000, work_limit=1)
+    assert (cut.offsets, cut.infeasible) == (None, False)
+    assert tree.run("nk", "length", node_limit=1000).infeasible
+
+
+def test_the_limit_holds_with_a_thousand_buffers_alive_at_once():
+    r = random.Random(5)
+    starts = [r.randrange(100) for _ in range(1200)]
+    crowd = [Buffer(str(n), s, s + r.randint(50, 99), r.randint(1, 999)) for n, s in
+             enumerate(starts)]  # fmt: skip
+    found = allocate(crowd, allocate(crowd, time_limit=0).bound, time_limit=0.3)
+    assert found.status == "not found"
+    assert found.effort < 0.6
+
+
+def test_the_peak_comes_close_to_the_load_where_room_is_loose():
+    path = SHARED / "D.1048576.csv"
+    if not path.exists():
+        pytest.skip("the public instances are not there")
+    found = allocate(read_buffers(path), time_limit=5)
+    assert found.gap is not None
+    assert found.gap < 0.05
 
 
 # --- each rule by hand ----------------------------------------------------------------------------

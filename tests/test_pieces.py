@@ -67,6 +67,8 @@ def check(network: Network) -> int:
     claimed = pieces(network)
     for (inner, outer), channels in claimed.items():
         assert inner != outer
+        # channels of both are counted alike, whoever else cuts them
+        assert network.channel_axes[inner] == network.channel_axes[outer]
         assert lies_there(network, found, inner, outer, channels), (inner, outer, channels)
     for name, (outer, channels) in split_maps(network).items():
         assert claimed[name, outer] == channels

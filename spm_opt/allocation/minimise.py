@@ -62,7 +62,8 @@ def minimise(
     measure : callable
         Peak of offsets, in the user's units.
     """
-    best, effort, slice_ = start, 0.0, _FIRST_SLICE
+    best, effort = start, 0.0
+    slice_ = min(_FIRST_SLICE, limit / 10)  # a short limit leaves time for higher rungs, too
     number = len(start.offsets or ())
     waiting: list[_Question] = []
     # what one way of searching has learned misleads the other

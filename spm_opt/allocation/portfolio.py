@@ -20,8 +20,8 @@ from spm_opt.allocation.tree import Tree
 
 #: tree work (rectangles looked at, decisions) in a deterministic second
 WORK_PER_SECOND: Final = 5_000_000
-#: work of a decision beside the rectangles that it makes look at
-NODE_WORK: Final = 80
+#: work of a decision beside the rectangles and sections that it makes look at
+NODE_WORK: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ LOOSE: Final = Runs(("low/length", "low/start"), 2, 1.1)
 _TREE_ROUNDS: Final = 2
 #: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
 _SLICE: Final = 0.04
-_CPSAT_PRICE: Final = 10.0
+_CPSAT_PRICE: Final = 14.0
 #: deterministic seconds of setting up a tree for each pair alive together
-_PAIR_SECONDS: Final = 1e-6
+_PAIR_SECONDS: Final = 3e-7
 #: pairs alive together above which that takes too long, too
 _MANY_PAIRS: Final = 1_000_000
 #: rectangles (that time does not part) above which a decision of the exact searches takes too long
@@ -245,7 +245,9 @@ def _tree_run(tree: Tree, run: _Run, limit: float, seed: int) -> Placement:
         work_limit=int(limit * WORK_PER_SECOND) + 1,
         seed=seed,
     )
-    effort = (outcome.work + NODE_WORK * outcome.nodes) / WORK_PER_SECOND
+    # a decision looks at every section, too
+    decisions = (NODE_WORK + 2 * len(tree.members)) * outcome.nodes
+    effort = (outcome.work + decisions) / WORK_PER_SECOND
     return Placement(outcome.offsets, outcome.infeasible, effort, f"tree {run.rule}/{run.rank}")
 
 

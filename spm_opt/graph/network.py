@@ -258,19 +258,21 @@ class Network:
         return found
 
     def _join_axis(self, layer: Layer, found: dict[str, int]) -> None:
-        """Axis of a map that is joined or taken apart, where nobody else cuts it."""
+        """Axis of maps that are joined or taken apart, and of pieces, where nobody cuts them."""
         if isinstance(layer.op, Concat):
             tensor, axis = layer.output, layer.op.axis % len(layer.output_shape)
+            pieces = [o.tensor for o in layer.inputs if o.shape == self.tensors[o.tensor].shape]
         elif isinstance(layer.op, Slice):
             tensor, shape = layer.inputs[0].tensor, layer.inputs[0].shape
             cut = [i for i, extent in enumerate(shape) if layer.op.sizes[i] != extent]
             if len(cut) != 1 or shape != self.tensors[tensor].shape:
                 return
-            axis = cut[0]
+            axis, pieces = cut[0], [layer.output]
         else:
             return
         if axis != row_axis(self.tensors[tensor].shape):
-            found.setdefault(tensor, axis)
+            for name in (tensor, *pieces):
+                found.setdefault(name, axis)
 
     @cached_property
     def sliced_reads(self) -> Mapping[str, tuple[bool, ...]]:

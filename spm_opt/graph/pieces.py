@@ -74,9 +74,14 @@ def taken_channels(network: Network, layer: Layer) -> Channels | None:
 
 
 def _alike(network: Network, tensor: str, seen: Shape, layer: Layer) -> bool:
-    """Whether a layer's operand is seen as it lies, and has the output's element type."""
-    own, written = network.tensors[tensor], network.tensors[layer.output]
-    return own.shape == seen and own.dtype == written.dtype
+    """Whether a layer's operand is seen as it lies, and is cut and coded as the output is."""
+    own, written, axes = (
+        network.tensors[tensor],
+        network.tensors[layer.output],
+        network.channel_axes,
+    )
+    alike = own.dtype == written.dtype and axes.get(tensor) == axes.get(layer.output)
+    return alike and own.shape == seen
 
 
 def _cuts_rows(shape: Shape, axis: int) -> bool:

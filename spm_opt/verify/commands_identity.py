@@ -174,6 +174,8 @@ def _one(begin: int, size: int, value: int, position: int) -> Named:
 
 def _joined(begins: Ints, ends: Ints, values: Ints, positions: Ints) -> Named:
     """Runs that go on in address, value and position as one."""
+    if not begins.size:  # a tile of padding alone reads no rows
+        return Named(Runs(begins, ends), values, positions)
     sizes = ends - begins
     apart = (begins[1:] != ends[:-1]) | (values[1:] != values[:-1])
     apart |= positions[1:] != positions[:-1] + sizes[:-1]

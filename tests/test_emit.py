@@ -1,0 +1,306 @@
+"""Emitted programs: the same bits under every plan, the stream's order, readable loops."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from emitted import (
+    COMPILER,
+    FLAGS,
+    Batch,
+    call,
+    compile_fixed,
+    drawn_inputs,
+    figures,
+    write_files,
+)
+from plan_fixture import make_world, random_chip, random_decision, schedule_of
+from values_oracle import run as computed
+
+import spm_opt
+from spm_opt.commands import Command, Stream, lower
+from spm_opt.emit.c_order import program_order
+from spm_opt.emit.c_project import emit_project
+from spm_opt.errors import InputError
+from spm_opt.graph.builder import NetworkBuilder
+from spm_opt.graph.network import Network
+from spm_opt.params import STRATEGIES
+from spm_opt.schedule import Schedule
+from spm_opt.seeded import draw_values
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
+
+
+# --- networks ----------------------------------------------------------------------------------
+
+
+def two_convolutions() -> Network:
+    b = NetworkBuilder("two_convolutions")
+    x = b.input("image", (1, 4, 16, 8))
+    b.output(b.conv(b.conv(x, 8, 3, padding=1, name="first"), 4, 3, padding=1, name="second"))
+    return b.build()
+
+
+def mobile_block() -> Network:
+    b = NetworkBuilder("mobile_block")
+    x = b.input("image", (1, 8, 14, 14))
+    y = b.conv(x, 48, 1, activation="relu6", name="expand")
+    y = b.conv(y, 48, 3, padding=1, groups=48, activation="relu6", name="depthwise")
+    b.output(b.add(b.conv(y, 8, 1, name="project"), x, name="add"))
+    return b.build()
+
+
+def branches() -> Network:
+    b = NetworkBuilder("branches")
+    x = b.input("image", (1, 4, 11, 9))
+    left = b.conv(x, 8, 1, name="left")
+    right = b.max_pool(x, 3, stride=1, padding=1, name="right")
+    joined = b.concat([left, right], axis=1, name="joined")
+    low, high = b.slice(joined, 1, 0, 6), b.slice(joined, 1, 6)
+    y = b.conv(b.concat([high, low], axis=1), 16, 3, stride=2, padding=1)
+    b.output(b.linear(b.flatten(b.global_avg_pool(y)), 10), joined)
+    return b.build()
+
+
+def attention() -> Network:
+    b = NetworkBuilder("attention")
+    x = b.input("tokens", (1, 12, 16))
+    query, key, value = (b.linear(x, 16, name=n) for n in ("query", "key", "value"))
+
+    def heads(y):
+        return b.transpose(b.reshape(y, (0, 0, 2, 8)), (0, 2, 1, 3))
+
+    weights = b.softmax(b.matmul(heads(query), heads(key), transpose_b=True))
+    mixed = b.reshape(b.transpose(b.matmul(weights, heads(value)), (0, 2, 1, 3)), (0, 0, -1))
+    b.output(b.add(b.linear(mixed, 16, name="out"), x))
+    return b.build()
+
+
+NETWORKS = (two_convolutions, mobile_block, branches, attention)
+
+
+def planned(network: Network, strategy: str, capacity_bytes: int) -> Schedule:
+    result = spm_opt.solve(
+        network, "mobile_npu", strategy=strategy, orders=1, workers=1, time_limit=20.0,
+        deterministic_limit=5.0, overrides={"spm.capacity": f"{capacity_bytes} B",
+                                            "spm.alignment": "16 B"},
+    )  # fmt: skip
+    return result.schedule
+
+
+def tight_bytes(network: Network) -> int:
+    """Little more than the least capacity that runs the network."""
+    least = int(spm_opt.info(network, "mobile_npu")["minimum_spm_bytes"])
+    return -(-least * 5 // 4 // 256) * 256
+
+
+# --- the same bits -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    return compile_fixed(tmp_path_factory.mktemp("objects"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
+def test_outputs_and_bytes_are_those_of_the_schedule(
+    objects, tmp_path, network: Callable[[], Network], dtype: str
+):
+    net = network().with_dtype(dtype)
+    values, inputs = draw_values(net), drawn_inputs(net, 1)
+    tight = tight_bytes(net)
+    schedules = {("whole", 0): planned(net, "layerwise", 1 << 22)}
+    for capacity in (tight, 3 * tight):
+        for strategy in STRATEGIES if dtype == "int8" else ("joint", "fuse"):
+            schedules[strategy, capacity] = planned(net, strategy, capacity)
+    batch = Batch(objects, tmp_path)
+    for schedule in schedules.values():
+        batch.add(schedule.network, emit_project(schedule, values), inputs)
+    whole, *others = batch.run()
+    oracle = computed(net, values, inputs)
+    for (key, schedule), ran in zip(schedules.items(), [whole, *others], strict=True):
+        assert ran.dram_bytes == schedule.claims.dram_bytes, key
+        assert ran.macs == schedule.claims.macs + schedule.claims.recomputed_macs, key
+        for outputs in ran.outputs.values():
+            for name, array in outputs.items():
+                assert array.tobytes() == whole.outputs["late"][name].tobytes(), (key, name)
+    for name, array in whole.outputs["late"].items():
+        if dtype == "int8":
+            np.testing.assert_array_equal(array, oracle[name], name)
+        else:
+            np.testing.assert_allclose(array, oracle[name], rtol=1e-4, atol=1e-5)
+
+
+def a_split_whose_readers_cut_no_channels() -> Network:
+    """Once read as many rows further on as it has channels before it."""
+    b = NetworkBuilder("split")
+    x = b.input("x", (1, 2, 9, 5))
+    y = b.concat([x, x], axis=1)
+    b.output(b.conv(b.slice(y, 1, 1), 4, 3, stride=2), b.slice(y, 1, 0, 1))
+    return b.build()
+
+
+def lots(network: Network) -> Iterator[Schedule]:
+    """Plans by lot."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        world = make_world(network, random_chip(rng, network, tightness=4.0))
+        decision = random_decision(rng, world.problem)
+        schedule = None if decision is None else schedule_of(world, decision)
+        if schedule is not None:
+            yield schedule
+
+
+@needs_compiler
+def test_a_split_is_read_where_it_lies(objects, tmp_path):
+    net = a_split_whose_readers_cut_no_channels()
+    values, inputs = draw_values(net), drawn_inputs(net, 1)
+    schedule = next(s for s in lots(net) if "slice1" not in {c.layer for c in s.computes})
+    batch = Batch(objects, tmp_path)
+    batch.add(schedule.network, emit_project(schedule, values), inputs)
+    (ran,) = batch.run()
+    for name, array in ran.outputs["late"].items():
+        np.testing.assert_array_equal(array, computed(net, values, inputs)[name])
+
+
+# --- the program and the stream ----------------------------------------------------------------
+
+
+def _traced(tmp_path, schedule: Schedule) -> list[list[str]]:
+    folder = write_files(tmp_path, emit_project(schedule, draw_values(schedule.network)))
+    sources = [path.name for path in sorted(folder.glob("*.c"))]
+    call([COMPILER or "cc", *FLAGS, "-O0", "-DSPM_TRACE", *sources, "-lm", "-o", "traced"], folder)
+    lines = call(["./traced"], folder).splitlines()
+    return [line.split() for line in lines if not line.startswith("{")]
+
+
+def _expected_line(command: Command, ticket: int) -> list[str]:
+    rows = ["rows", *map(str, command.rows)]
+    if command.kind == "compute":
+        return ["compute", str(command.step), str(command.tile), *rows, command.name]
+    assert command.dram is not None
+    window = command.output or command.inputs[0]
+    rows = ["rows", "0", "1"] if command.role == "weights" else rows
+    where = ["dram", str(command.dram.address), "spm", str(window.base_bytes)]
+    return [command.kind, str(ticket), *where, *rows]
+
+
+@needs_compiler
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
+def test_the_program_runs_the_stream(tmp_path, network: Callable[[], Network]):
+    net = network()
+    schedule = planned(net, "joint", tight_bytes(net) + 512)
+    stream = lower(schedule)
+    order = program_order(stream)
+    tickets = {c.number: n for n, c in enumerate(
+        (c for c in order if c.kind != "compute"), start=1)}  # fmt: skip
+    expected: list[list[str]] = []
+    for command in order:
+        if command.kind == "compute":
+            expected += [["wait", str(tickets[number])] for number in command.waits]
+        expected.append(_expected_line(command, tickets.get(command.number, 0)))
+    assert _traced(tmp_path, schedule) == expected
+
+
+def test_transfers_start_as_early_as_they_may():
+    schedule = planned(mobile_block(), "joint", 1 << 14)
+    stream = lower(schedule)
+    order = program_order(stream)
+    places = {command.number: place for place, command in enumerate(order)}
+    before = -1
+    for command in (c for c in stream.commands if c.kind != "compute"):
+        awaited = max((places[number] for number in command.waits), default=-1)
+        assert places[command.number] == max(before, awaited) + 1
+        before = places[command.number]
+    for engine in ("compute", "dma"):
+        own = [c.number for c in stream.commands if c.engine == engine]
+        assert own == [c.number for c in order if c.engine == engine]
+
+
+def test_commands_that_wait_for_one_another_are_refused():
+    stream = lower(planned(two_convolutions(), "layerwise", 1 << 16))
+    first = next(c for c in stream.commands if c.kind == "compute")
+    commands = tuple(
+        replace(c, waits=(first.number,)) if c.number in first.waits else c for c in stream.commands
+    )
+    with pytest.raises(InputError, match="wait for one another"):
+        program_order(Stream(commands, stream.dram_addresses, stream.spm_bytes))
+
+
+# --- the text ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", [two_convolutions, mobile_block], ids=lambda f: f.__name__)
+def test_golden_text_of_a_fused_group(golden, network: Callable[[], Network]):
+    net = network()
+    schedule = planned(net, "fuse", {"two_convolutions": 1536, "mobile_block": 5120}[net.name])
+    assert len(schedule.steps) == 1
+    assert schedule.steps[0].tiles > 2
+    text = emit_project(schedule, draw_values(net))["schedule.c"]
+    assert isinstance(text, str)
+    golden(f"emit_{net.name}.c", text)
+
+
+def test_tiles_are_a_loop_whatever_their_number():
+    sizes = []
+    for height in (64, 512):
+        b = NetworkBuilder("tall")
+        x = b.input("image", (1, 4, height, 8))
+        b.output(b.conv(b.conv(x, 8, 3, padding=1), 4, 3, padding=1))
+        schedule = planned(b.build(), "fuse", 1024)
+        assert schedule.steps[0].tiles >= height // 8
+        sizes.append(len(str(emit_project(schedule, draw_values(b.build()))["schedule.c"])))
+    assert sizes[1] < sizes[0] + 100
+
+
+def test_foreign_names_are_harmless():
+    b = NetworkBuilder('a "net" */ of \\ all ??/ names')
+    x = b.input("in/1:0 /* x */", (1, 2, 6, 6))
+    b.output(b.conv(b.conv(x, 2, 3, name='c"1\\'), 2, 3, name="c 1é"))
+    net = b.build()
+    text = str(emit_project(planned(net, "layerwise", 1 << 16), draw_values(net))["schedule.c"])
+    assert text.isascii()
+    assert not re.search(r"/\*[^/]*/\*", re.sub(r"\*/", "", text.split("#include")[0]))
+    strings = re.findall(r'dma_note\("((?:[^"\\]|\\.)*)"', text)
+    assert strings == [r"c\0421\134", r"c 1\303\251"]
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def test_an_element_type_without_kernels_is_named():
+    net = two_convolutions().with_dtype("float16")
+    schedule = planned(net, "layerwise", 1 << 16)
+    with pytest.raises(InputError, match="float16"):
+        draw_values(net)
+    with pytest.raises(InputError, match="float16"):
+        emit_project(schedule, draw_values(two_convolutions()))
+
+
+def test_missing_values_are_named():
+    schedule = planned(two_convolutions(), "layerwise", 1 << 16)
+    values = draw_values(schedule.network)
+    layers = {k: v for k, v in values.layers.items() if k != "second"}
+    with pytest.raises(InputError, match="second"):
+        emit_project(schedule, replace(values, layers=layers))
+
+
+# --- the checking build ------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_make_check(tmp_path):
+    net = mobile_block()
+    schedule = planned(net, "joint", tight_bytes(net))
+    folder = write_files(tmp_path, emit_project(schedule, draw_values(net)))
+    said = call(["make", f"CC={COMPILER}", "run", "check"], folder)
+    assert said.rstrip().endswith("check: outputs are the same")
+    counts = figures(next(line for line in said.splitlines() if line.startswith("{")))
+    assert counts["bytes_loaded"] + counts["bytes_stored"] == schedule.claims.dram_bytes

@@ -53,6 +53,7 @@ def solve(
     deterministic_limit: float | None = None,
     orders: int = 4,
     aliases: bool = True,
+    cycles: PathLike | None = None,
 ) -> Result:
     """Plan one network on one accelerator, and check the plan.
 
@@ -92,6 +93,11 @@ def solve(
         Limit in the solver's deterministic time; with one worker and a seed, runs repeat.
     orders : int
         Topological orders to try on branchy networks.
+    aliases : bool
+        Whether maps may lie over or inside others.
+    cycles : path, optional
+        CSV of measured kernels (``layer,rows,cycles`` or ``layer,tiles,cycles``) that replaces the
+        compute model for the layers that it names.
 
     Returns
     -------
@@ -120,7 +126,7 @@ def solve(
         aliases=aliases,
     )
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch, dims=dims)
+    network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
 
     def work(stop: threading.Event) -> Result:
         from spm_opt.planner import plan
@@ -148,6 +154,7 @@ def compare(
     deterministic_limit: float | None = None,
     orders: int = 4,
     aliases: bool = True,
+    cycles: PathLike | None = None,
 ) -> tuple[Result, ...]:
     """Plan one network with several strategies, on the same machine model.
 
@@ -158,7 +165,7 @@ def compare(
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
     model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
-overrides, progress, deterministic_limit, orders, aliases
+overrides, progress, deterministic_limit, orders, aliases, cycles
         As in `solve`.
 
     Returns
@@ -191,7 +198,7 @@ overrides, progress, deterministic_limit, orders, aliases
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch, dims=dims)
+    network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
 
     def work(stop: threading.Event) -> tuple[Result, ...]:
         from spm_opt.planner import plan_all
@@ -265,8 +272,9 @@ def load_network(
     dtype: str | None = None,
     batch: int | None = None,
     dims: Mapping[str, int] | None = None,
+    cycles: PathLike | None = None,
 ) -> Network:
-    """The normalised network that `model` names, planned in `dtype`.
+    """The normalised network that `model` names, planned in `dtype`, with measured `cycles`.
 
     Raises
     ------
@@ -290,7 +298,12 @@ def load_network(
     network = normalize(network)
     if not network.layers:
         raise InputError("the network computes nothing", field=network.name)
-    return network if dtype is None else network.with_dtype(dtype)
+    network = network if dtype is None else network.with_dtype(dtype)
+    if cycles is None:
+        return network
+    from spm_opt.formats.cycles_csv import with_measured_cycles
+
+    return with_measured_cycles(network, os.fspath(cycles))
 
 
 def load_hardware(hardware: HardwareLike, overrides: Mapping[str, str] | None = None) -> Hardware:

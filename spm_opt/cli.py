@@ -79,6 +79,13 @@ Orders = Annotated[int, typer.Option(help="topological orders to try on branchy 
 Aliases = Annotated[
     str, typer.Option(help="on | off: write in place; concatenate and split without copies")
 ]
+Cycles = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE.csv", readable=False,
+        help="measured kernels: layer,rows,cycles or layer,tiles,cycles",
+    ),
+]  # fmt: skip
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -150,6 +157,7 @@ def solve(
     seed: Seed = 0,
     orders: Orders = 4,
     aliases: Aliases = "on",
+    cycles: Cycles = None,
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -175,6 +183,7 @@ def solve(
             seed=seed,
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
+            cycles=cycles,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )
@@ -206,6 +215,7 @@ def compare(
     seed: Seed = 0,
     orders: Orders = 4,
     aliases: Aliases = "on",
+    cycles: Cycles = None,
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -234,6 +244,7 @@ def compare(
             seed=seed,
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
+            cycles=cycles,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )

@@ -119,16 +119,20 @@ class Draft:
     def load_weights(
         self, layer: str, buffer: int, step: int = 0, need: int | None = None,
         channels: tuple[int, int] | None = None, tile: int | None = None,
-        after: Sequence[int] = (),
+        after: Sequence[int] = (), piece: tuple[int, int] | None = None,
     ) -> int:  # fmt: skip
+        """Load constants of all channels or some, or a piece of those."""
         total = self.layer(layer).weight_bytes
         every = self.layer(layer).output_shape[1]
         first, end = channels or (0, every)
-        address = self.dram[f"weights:{layer}"] + total * first // every
+        begin, size = 0, total * (end - first) // every
+        if piece is not None:
+            begin, size = piece[0], piece[1] - piece[0]
+        address = self.dram[f"weights:{layer}"] + total * first // every + begin
         return self._transfer(
             Transfer(
                 "load", "weights", layer, buffer, step, step if need is None else need, tile,
-                (0, 0), channels, address, total * (end - first) // every, 1, 0, 0, 0,
+                (0, 0), channels, address, size, 1, 0, 0, 0, piece,
             ),
             after,
         )  # fmt: skip
@@ -414,6 +418,28 @@ def prefetch() -> Schedule:
     return d.finish()
 
 
+def pieces() -> Schedule:
+    """Two convolutions, the first in two stripes, one deep: the second's weights come in pieces,
+    one while the queue waits for the first stripe, one behind the second."""
+    d = Draft(chain(8, (4, 8, 8), "a", "b"))
+    d.step("a", tiles=2, depth=1)
+    d.step("b")
+    x = d.buffer("x", "input", "x", 5, 32, (0, 1))
+    wa, wb = d.weights("a", (0, 1)), d.weights("b", (0, 2))
+    am = d.buffer("a.pinned", "map", "a.out", 8, 64, (0, 2))
+    y = d.buffer("y", "output", "b.out", 8, 64, (1, 2))
+    d.load_weights("a", wa)
+    first = d.move("load", "x", x, (0, 5), tile=0)
+    c0 = d.compute("a", (0, 4), x, wa, am, 5, tile=0, after=[first])
+    d.load_weights("b", wb, need=1, piece=(0, 320))
+    second = d.move("load", "x", x, (5, 8), tile=1, after=[c0])
+    d.load_weights("b", wb, need=1, piece=(320, 608))
+    d.compute("a", (4, 8), x, wa, am, 5, tile=1, after=[second])
+    c = d.compute("b", (0, 8), am, wb, y, 8, step=1)
+    d.move("store", "b.out", y, (0, 8), step=1, tile=0, after=[c])
+    return d.finish()
+
+
 ALL = {
     "single": single,
     "stripes": stripes,
@@ -424,4 +450,5 @@ ALL = {
     "own_channels": own_channels,
     "channel_inputs": channel_inputs,
     "prefetch": prefetch,
+    "pieces": pieces,
 }

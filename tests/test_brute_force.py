@@ -116,9 +116,9 @@ def check_machine(world: World, objective: str, decision: Decision) -> set[str]:
     if cuts_are_free(world.site.hardware.dram):
         assert claimed[0] == counted[0] == cycles
         return {"free cuts"}
-    return (
-        {"bound missed" if least[0] < cycles else "bound met"} if objective == "latency" else set()
-    )
+    if objective == "dram":
+        return set()
+    return {"bound missed" if least[0] < cycles else "bound met"}
 
 
 def cuts_are_free(dram: Dram) -> bool:
@@ -161,7 +161,7 @@ def test_solvers_find_what_no_plan_with_joined_maps_beats():
 
 
 def test_solvers_and_machine_agree_on_networks():
-    seen = check_networks(range(48), patience=1_000)
+    seen = check_networks(range(52), patience=1_000)
     assert seen["plan"] >= 60
     assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",

@@ -13,6 +13,7 @@ from schedule_fixture import (
     channel_tiles,
     fused,
     own_channels,
+    pieces,
     prefetch,
     single,
     slices,
@@ -159,11 +160,22 @@ CORRUPTIONS: list[tuple[str, Callable[[], Schedule], Change, str]] = [
     ("other tile there", channel_tiles, edit("transfers", 1, channels=(4, 8)), "reads the weight"),
     ("other tile stored", channel_tiles, edit("transfers", 4, channels=(0, 4)), "reads the tile"),
     ("weights twice loaded", single, repeat("transfers", 0), "loaded more than once"),
-    ("half never loaded", slices, drop("transfers", 2), "never loaded: channels 4 .. 8"),
+    ("half never loaded", slices, drop("transfers", 2), "never loaded: bytes 160 .. 320"),
     ("missing store", stripes, drop("transfers", 6), "not stored whole to DRAM: rows 8 .. 12"),
     ("half stored", slices, drop("transfers", 3), "rows 0 .. 8 of channels 0 .. 4 are missing"),
     ("missing spill", prefetch, drop("transfers", 4), "which DRAM does not hold"),
     ("load before spill", prefetch, swap("transfers", 4, 5), "before its engine is free"),
+    # loads in pieces
+    ("pieces overlap", pieces, edit("transfers", 4, piece=(304, 608)), "more than once: bytes 304"),
+    ("pieces apart", pieces, edit("transfers", 4, piece=(336, 608)), "never loaded: bytes 320 .. "),
+    ("a piece short", pieces, edit("transfers", 4, piece=(320, 600)), "never loaded: bytes 600 .."),
+    ("a piece missing", pieces, drop("transfers", 2), "reads the weights of 'b', which is not"),
+    ("a piece twice", pieces, repeat("transfers", 2), "more than once: bytes 0 .. 320"),
+    ("all beside a piece", pieces, edit("transfers", 4, piece=None), "more than once: bytes 0 .. "),
+    ("pieces swapped", pieces, swap("transfers", 2, 4), "before its engine is free"),
+    ("a piece awaited", pieces, edit("transfers", 4, need_step=0), "never runs: what it waits for"),
+    ("from elsewhere", pieces, edit("transfers", 4, dram_address=0), "its data lies at"),
+    ("other run", pieces, edit("transfers", 4, run_bytes=272), "are 1 runs of 288"),
     # work
     ("missing compute", stripes, drop("computes", 2), "computes 2 of them"),
     ("missing rows", single, edit("computes", 0, rows=(0, 7)), "never computes rows 7 .. 8"),
@@ -307,7 +319,7 @@ def test_no_field_of_any_record_can_be_off_by_one(name: str) -> None:
 WILD = (-1, 10**6, 2**70, "x", None, (), (3, 1), ("x", "y"), (0, 10**9), 1.5)
 
 
-@pytest.mark.parametrize("name", ["stripes", "channel_tiles", "prefetch"])
+@pytest.mark.parametrize("name", ["stripes", "channel_tiles", "prefetch", "pieces"])
 def test_nonsense_in_any_field_is_a_violation_not_a_crash(name: str) -> None:
     schedule = ALL[name]()
     for part in PARTS:
@@ -317,7 +329,7 @@ def test_nonsense_in_any_field_is_a_violation_not_a_crash(name: str) -> None:
             for value in WILD:
                 if value == getattr(record, item.name) or item.name in ("name", "end_step"):
                     continue
-                if value is None and item.name in ("tile", "channels"):
+                if value is None and item.name in ("tile", "channels", "piece"):
                     continue
                 assert verify(edit(part, 0, **{item.name: value})(schedule)), (item.name, value)
 
@@ -339,6 +351,10 @@ MALFORMED: list[tuple[Change, str]] = [
     (edit("transfers", 0, rows=(0, 1)), "moves weights but names rows"),
     (edit("transfers", 1, rows=(0, 99)), "moves rows [0, 99]"),
     (edit("transfers", 2, need_step=9), "needed by step 9"),
+    (edit("transfers", 0, piece=(0, 321)), "bytes 0 .. 321 of its constants, outside 0 .. 320"),
+    (edit("transfers", 0, piece=(16, 16)), "bytes 16 .. 16"),
+    (edit("transfers", 0, piece=(-16, 320)), "bytes -16 .. 320"),
+    (edit("transfers", 1, piece=(0, 16)), "which only constants moved as a whole can be"),
     (edit("buffers", 0, kind="cache"), "unknown kind 'cache'"),
     (edit("buffers", 0, tensor="nobody"), "unknown tensor 'nobody'"),
     (edit("buffers", 0, name="y"), "two buffers have the name 'y'"),
@@ -419,7 +435,9 @@ def test_an_operand_read_twice_is_priced_twice() -> None:
     layer = Layer("sq", Binary("mul"), (operand_of(x), operand_of(x)), "y", y.shape)
     network = Network("square", {"x": x, "y": y}, (layer,), ("x",), ("y",))
     base = single()
-    command = replace(base.computes[0], layer="sq", inputs=(0, 0), weights=())
-    schedule = replace(base, network=network, transfers=(), computes=(command,))
+    command = replace(base.computes[0], layer="sq", inputs=(0, 0), weights=(), output=0)
+    schedule = replace(
+        base, network=network, buffers=base.buffers[:1], transfers=(), computes=(command,)
+    )
     assert read_bytes(facts_of(schedule), command) == 2 * x.size_bytes
     assert Draft(network).hardware is CHIP

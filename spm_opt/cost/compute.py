@@ -38,8 +38,10 @@ def tile_cycles(
     ``max(work, ceil(read_bytes / SPM bandwidth)) + overhead``, where the work is, for a MAC nest,
     the least over the permitted unrollings of the product of ``ceil(extent / factor)``, and for a
     vector operator ``ceil(operations / lanes)``. Measured cycles of a layer replace work and
-    bandwidth (a measurement has both in it) in proportion to the rows (and channels) computed,
-    rounded up.
+    bandwidth (a measurement has both in it): those of a tile of as many rows where it was
+    measured, else on the line between the nearest two; in proportion to the rows where only one
+    is known, or below the least and above the most; slices in proportion to their channels.
+    Rounded up.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def tile_cycles(
     int64 array, shape of `rows`
     """
     work = _work_cycles(layer, dtype, hardware.compute, rows, channels)
-    if layer.cycles is None:
+    if not layer.measured:
         work = np.maximum(work, ceil_scaled(read_bytes, 1 / _read_rate(layer, hardware.spm)))
     cycles: Ints = work + hardware.compute.tile_overhead_cycles
     return np.where(rows > 0, cycles, 0)
@@ -78,8 +80,8 @@ def _work_cycles(
     all_channels = 1 if axis is None else layer.output_shape[axis]
     part = all_channels if channels is None else int(channels)
     per_row = Fraction(part, layer.rows * all_channels)
-    if layer.cycles is not None:
-        return ceil_scaled(rows, layer.cycles * per_row)
+    if layer.measured:
+        return _measured_cycles(layer.measured, rows, Fraction(part, all_channels))
     loops = layer.loops
     if loops is None:
         return ceil_scaled(rows, layer.vector_ops * per_row / compute.vector_lanes)
@@ -89,6 +91,24 @@ def _work_cycles(
     # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
     whole = _nest_cycles(loops, share, dtype, compute, np.array([loops.oy], dtype=np.int64))
     return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
+
+
+def _measured_cycles(measured: tuple[tuple[int, int], ...], rows: Ints, share: Fraction) -> Ints:
+    """Cycles of tiles of `rows`, of a share of the channels, by measurements of some tiles."""
+    known = {0: Fraction(0), **{r: Fraction(cycles) for r, cycles in measured}}
+    most = max(known)
+    found: dict[int, int] = {}
+    for count in np.unique(rows).tolist():
+        low = max((r for r in known if r <= count), default=0)
+        high = min((r for r in known if r >= count), default=most)
+        if low == high:
+            cycles = known[low] * Fraction(count, low) if low else Fraction(0)
+        else:
+            cycles = known[low] + (known[high] - known[low]) * Fraction(count - low, high - low)
+        found[count] = ceil(cycles * share)
+    return np.array([found[count] for count in rows.ravel().tolist()], dtype=np.int64).reshape(
+        rows.shape
+    )
 
 
 def _share(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, int]:
@@ -141,7 +161,11 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
     groups) left out: what remains is additive over tiles. Never above `whole_cycles`.
     """
     loops, compute = layer.loops, hardware.compute
-    if layer.cycles is not None or loops is None:
+    if layer.measured:
+        # some tiles may be cheaper by the row than others
+        cheapest = min(Fraction(cycles, rows) for rows, cycles in layer.measured)
+        return ceil(cheapest * layer.rows) + compute.tile_overhead_cycles
+    if loops is None:
         return whole_cycles(layer, dtype, hardware)
     cut = ("oy", "k", "g", layer.op.channel_loop)
     best = min(_least_nest(loops, unrolling.factors, cut) for unrolling in compute.unrollings)

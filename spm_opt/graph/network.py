@@ -107,7 +107,8 @@ class Operand:
 class Layer:
     """One operator of the DAG.
 
-    ``cycles`` are measured cycles of the whole layer, which override the compute model.
+    ``cycles`` are measured cycles of the whole layer, which override the compute model, and
+    ``tile_cycles`` those of tiles of some numbers of rows, in rising order.
     ``folded`` names the source nodes that were folded into this one.
     """
 
@@ -119,6 +120,15 @@ class Layer:
     weights: tuple[Weight, ...] = ()
     cycles: int | None = None
     folded: tuple[str, ...] = ()
+    tile_cycles: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def measured(self) -> tuple[tuple[int, int], ...]:
+        """``(rows, cycles)`` of measured tiles, in rising order; empty where none was measured."""
+        found = dict(self.tile_cycles)
+        if self.cycles is not None:
+            found.setdefault(self.rows, self.cycles)
+        return tuple(sorted(found.items()))
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:

@@ -6,6 +6,7 @@ Only indexing and single-event arithmetic; no rule and no verdict belongs here.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -93,7 +94,9 @@ class Facts:
         begin, end = weight_span(layer, channels)
         if piece is not None:
             begin, end = begin + piece[0], begin + piece[1]
-        return cuts.index(begin), cuts.index(end)
+        # bytes beyond the layer's own are those of another: that is refused elsewhere
+        last = len(cuts) - 1
+        return min(bisect_left(cuts, begin), last), min(bisect_left(cuts, end), last)
 
     def weight_cell_count(self, layer: Layer) -> int:
         """Number of cells of `layer`'s constants."""

@@ -154,13 +154,14 @@ def test_the_limit_holds_with_a_thousand_buffers_alive_at_once():
     assert found.effort < 0.6
 
 
+@pytest.mark.heavy
 def test_the_peak_comes_close_to_the_load_where_room_is_loose():
     path = SHARED / "D.1048576.csv"
     if not path.exists():
         pytest.skip("the public instances are not there")
-    found = allocate(read_buffers(path), time_limit=5)
-    assert found.gap is not None
-    assert found.gap < 0.05
+    listed = read_buffers(path)
+    gaps = [allocate(listed, time_limit=10, seed=seed).gap for seed in range(3)]
+    assert sorted(gaps)[1] < 0.015
 
 
 # --- each rule by hand ----------------------------------------------------------------------------

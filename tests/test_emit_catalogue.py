@@ -34,9 +34,8 @@ def planned(model: str, strategy: str, capacity: str) -> Schedule:
 
 
 def capacities(model: str) -> dict[str, str]:
-    """A tight one, a little above the least that runs the network, and four times that."""
-    least = spm_opt.info(model, "mobile_npu")["minimum_spm_bytes"]
-    tight = -(-least * 11 // 10 // 1024)
+    """Four times the least that runs the network, and sixteen times."""
+    tight = -(-4 * spm_opt.info(model, "mobile_npu")["minimum_spm_bytes"] // 1024)
     return {"tight": f"{tight} KiB", "roomy": f"{4 * tight} KiB"}
 
 

@@ -108,25 +108,20 @@ def program_of(stream: Stream, steps: int) -> Program:
     """The loops of a command stream of `steps` steps."""
     order = program_order(stream)
     routines, found = _routines(order)
-    owners = _owners(order)
-    codes = []
-    for step in range(steps):
-        prologue, rounds = [], list[tuple[int, list[Command]]]()
-        for command, (owner, tile) in zip(order, owners, strict=True):
-            if owner != step:
-                continue
-            if tile is None:
-                prologue.append(_call_of(command, found))
-            elif rounds and rounds[-1][0] == tile:
-                rounds[-1][1].append(command)
-            else:
-                rounds.append((tile, [command]))
-        codes.append(StepCode(step, tuple(prologue), _loops(rounds, found, stream)))
+    prologues: list[list[tuple[int, int]]] = [[] for _ in range(steps)]
+    rounds: list[list[tuple[int, list[Command]]]] = [[] for _ in range(steps)]
+    for command, (step, tile) in zip(order, _owners(order), strict=True):
+        if tile is None:
+            prologues[step].append(found[command.number])
+        elif rounds[step] and rounds[step][-1][0] == tile:
+            rounds[step][-1][1].append(command)
+        else:
+            rounds[step].append((tile, [command]))
+    codes = [
+        StepCode(step, tuple(prologues[step]), _loops(rounds[step], found, stream))
+        for step in range(steps)
+    ]
     return Program(routines, tuple(codes))
-
-
-def _call_of(command: Command, found: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
-    return found[command.number]
 
 
 def _routines(

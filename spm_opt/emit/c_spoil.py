@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,14 +37,16 @@ def releases_of(
         for routine in program.routines
         for tile, command in routine.commands.items()
     }
-    stores = [c for c in stream.commands if c.kind == "store"]
+    stores = sorted((c for c in stream.commands if c.kind == "store"), key=lambda c: c.step)
+    steps = [command.step for command in stores]
     found: dict[int, list[Release]] = {}
     for number, buffer in enumerate(schedule.buffers):
         if buffer.end_step >= len(schedule.steps):
             continue
+        before = bisect_left(steps, buffer.end_step)
         alive = _alive(schedule.buffers, buffer.end_step)
         for begin, end in _minus((buffer.offset_bytes, _end(buffer)), alive):
-            last = _last_store(stores, schedule.buffers, begin, end, buffer.end_step)
+            last = _last_store(stores[:before], schedule.buffers, begin, end)
             routine, tile = (-1, -1) if last is None else places[last.number]
             shift = begin - buffer.offset_bytes
             text = names.spm[number] + (f" + {shift}" if shift else "")
@@ -71,12 +74,12 @@ def _minus(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> Iterator
 
 
 def _last_store(
-    stores: Sequence[Command], buffers: Sequence[Buffer], begin: int, end: int, step: int
+    stores: Sequence[Command], buffers: Sequence[Buffer], begin: int, end: int
 ) -> Command | None:
-    """The last store before `step` that reads bytes ``[begin, end)``."""
+    """The last of these stores that reads bytes ``[begin, end)``."""
     for command in reversed(stores):
         buffer = buffers[command.inputs[0].buffer]
-        if command.step < step and buffer.offset_bytes < end and begin < _end(buffer):
+        if buffer.offset_bytes < end and begin < _end(buffer):
             return command
     return None
 

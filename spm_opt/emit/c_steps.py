@@ -72,9 +72,9 @@ class StepWriter:
         body = [_indented(line) for line in self._body(code, tables)]
         routines = [
             line
-            for routine in self.program.routines
-            if routine.number in self.functions and self.homes[routine.number] == code.step
-            for line in self._function(routine, tables)
+            for number in sorted(set(_called(code)))
+            if number in self.functions and self.homes[number] == code.step
+            for line in self._function(self.program.routines[number], tables)
         ]
         yield f"/* {comment(_title(code.step, step))} */"
         yield from tables.lines

@@ -89,12 +89,14 @@ def is_integer(scene: Scene) -> bool:
 def _kernel(scene: Scene) -> str:
     """``spm_kernel_weights``: zero points of an integer kernel, scales of one that is not."""
     weight, own = scene.layer.weights[0], scene.own
-    zeros = [0] if own.weight_zero_point is None else own.weight_zero_point.ravel().tolist()
-    scales = None
+    zeros: list[int] = [0]
+    if own.weight_zero_point is not None:
+        zeros = own.weight_zero_point.ravel().tolist()
+    scales: list[float] | None = None
     if not is_integer(scene) and own.weight_scale is not None:
         scales = own.weight_scale.ravel().tolist()
         count = max(len(zeros), len(scales))
-        zeros, scales = (each * (count // len(each)) for each in (zeros, scales))
+        zeros, scales = zeros * (count // len(zeros)), scales * (count // len(scales))
     return c_struct(
         dtype=c_dtype(weight.name, weight.dtype), pitch=scene.packing.pitch_bytes,
         zeros=len(zeros), zero=scene.text.array("int32_t", zeros),
@@ -204,7 +206,8 @@ def _shared_slope(scene: Scene) -> float:
         if array.size != 1:
             raise scene.refuse("slope", array.shape)
         scaling = scene.constant_scaling(index) or _SCALELESS
-        return scaling.scale * (float(array.ravel()[0]) - scaling.zero_point)  # type: ignore[arg-type]
+        value = float(array.astype(np.float64).ravel()[0])
+        return scaling.scale * (value - scaling.zero_point)
     return 0.0
 
 
@@ -233,7 +236,8 @@ def _largest_sums(scene: Scene) -> Floats:
     sums = np.abs(rows - offset).sum(axis=1) * _reach(scene, 0)
     if isinstance(op, (Conv, ConvTranspose, Linear)) and op.bias:
         sums = sums + np.abs(scene.array(1).astype(np.int64)).ravel()
-    return sums.astype(np.float64)
+    largest: Floats = sums.astype(np.float64)
+    return largest
 
 
 def _check_sum(scene: Scene, sums: Floats) -> None:

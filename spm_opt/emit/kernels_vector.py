@@ -190,6 +190,7 @@ _NORMS: Final = {
 def normalize_text(scene: Scene) -> str:
     """``spm_normalize_op`` of a normalisation, or of a batch normalisation's scale and shift."""
     op = scene.layer.op
+    body: dict[str, object]
     if isinstance(op, BatchNorm):
         body, affine = {"mode": "SPM_NORM_SCALE"}, 2
     elif isinstance(op, Normalize) and op.mode in _NORMS:

@@ -140,7 +140,7 @@ def growth_svg(rows: Sequence[Row]) -> str:
         _text(_x(4e3), _y(4.0) - 10, "end", "1 s each 1,000"),
         f'<polyline points="{drawn}" fill="none" stroke="#4e79a7" stroke-width="2"/>',
         *(f'<circle cx="{_x(n):.1f}" cy="{_y(s):.1f}" r="4" fill="#4e79a7"/>' for n, s in points),
-        *(_text(_x(n), _y(s) + 20, "middle", f"{s:.2g} s") for n, s in points),
+        *(_text(_x(n), _y(s) - 10, "middle", f"{s:.2g} s") for n, s in points),
         "</svg>",
     ]
     return "\n".join([*lines, ""])

@@ -15,7 +15,9 @@ from spm_opt.errors import InputError
 
 #: looked for in this order, after what the environment names in CC
 COMPILERS: Final = ("cc", "gcc", "clang")
-FLAGS: Final = ("-std=c11", "-O3", "-ffp-contract=off")
+#: what the arithmetic needs, and what the environment may replace by CFLAGS, as for make
+FLAGS: Final = ("-std=c11", "-ffp-contract=off")
+DEFAULT_CFLAGS: Final = "-O3"
 _SHOWN: Final = 2000
 
 
@@ -60,7 +62,8 @@ def build(folder: Path, sources: Sequence[str]) -> tuple[Path, str]:
     # a build that is interrupted must not leave half a program in the place of one
     with tempfile.TemporaryDirectory(dir=_writable(folder), prefix=".build") as place:
         made = Path(place) / "network"
-        command = [*compiler, *FLAGS, *sources, "-lm", "-o", str(made.absolute())]
+        options = (*shlex.split(os.environ.get("CFLAGS", DEFAULT_CFLAGS)), *FLAGS)
+        command = [*compiler, *options, *sources, "-lm", "-o", str(made.absolute())]
         _compile(command, folder)
         return made.replace(folder / "network"), compiler[0]
 

@@ -1,0 +1,282 @@
+"""``spm-opt emit`` and ``run``: files, figures, exit codes, and networks with their own weights."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emitted import COMPILER, drawn_inputs
+from values_models import Model
+from values_oracle import run as computed
+
+import spm_opt
+from spm_opt.cli import main
+from spm_opt.errors import InputError
+from spm_opt.graph.builder import NetworkBuilder
+from spm_opt.program import Run
+from spm_opt.schedule import Schedule
+from spm_opt.seeded import draw_values
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
+needs_runtime = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="no onnxruntime")
+SHARED = Path(__file__).parents[2] / "shared" / "onnx"
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(monkeypatch):
+    """Small programs take longer to build than to run."""
+    monkeypatch.setenv("CFLAGS", "-O0")
+
+
+def planned(model: object, **options: object) -> Schedule:
+    settings = {"orders": 1, "workers": 1, "time_limit": 20.0, "deterministic_limit": 5.0}
+    return spm_opt.solve(model, "mobile_npu", **{**settings, **options}).schedule  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def schedule() -> Schedule:
+    b = NetworkBuilder("small")
+    x, z = b.input("x", (1, 2, 8, 6)), b.input("z", (1, 4, 8, 6))
+    b.output(b.add(b.conv(x, 4, 3, padding=1), z))
+    return planned(b, overrides={"spm.capacity": "640 B", "spm.alignment": "16 B"})
+
+
+@pytest.fixture(scope="module")
+def program(schedule, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("program") / "c"
+    spm_opt.emit_c(schedule, folder, seed=3)
+    return folder
+
+
+def saved(folder: Path, *arrays: np.ndarray) -> list[str]:
+    options = []
+    for i, array in enumerate(arrays):
+        np.save(folder / f"{i}.npy", array)
+        options += ["--input", str(folder / f"{i}.npy")]
+    return options
+
+
+# --- emit --------------------------------------------------------------------------------------
+
+
+def test_emit_writes_every_file(program):
+    names = {path.name for path in program.iterdir()}
+    expected = {"schedule.c", "layers.h", "dma.h", "dma.c", "main.c", "Makefile", "PORTING.md",
+                "weights.bin", "manifest.json", "spm_kernels.h"}  # fmt: skip
+    assert expected <= names
+
+
+def test_emission_repeats_and_seeds_differ(schedule, program, tmp_path):
+    spm_opt.emit_c(schedule, tmp_path / "same", seed=3)
+    spm_opt.emit_c(schedule, tmp_path / "other", seed=4)
+    for path in (tmp_path / "same").iterdir():
+        assert path.read_bytes() == (program / path.name).read_bytes()
+    weights = [(f / "weights.bin").read_bytes() for f in (program, tmp_path / "other")]
+    assert weights[0] != weights[1]
+
+
+def test_emit_of_a_broken_schedule_writes_nothing(schedule, tmp_path, capsys):
+    from spm_opt.formats.schedule_json import schedule_to_json
+
+    text = schedule_to_json(schedule).replace('"dram_bytes": ', '"dram_bytes": 1', 1)
+    (tmp_path / "schedule.json").write_text(text)
+    assert main(["emit", str(tmp_path), "-o", str(tmp_path / "c")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "dram_bytes" in said.err
+    assert not (tmp_path / "c").exists()
+
+
+def test_emit_without_a_schedule(tmp_path, capsys):
+    assert main(["emit", str(tmp_path / "none"), "-o", str(tmp_path / "c")]) == 1
+    assert "cannot read the schedule" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_weights_of_another_network_are_refused(schedule, tmp_path, capsys):
+    model = Model(1, 3, 8, 8)
+    path = model.save(tmp_path, model.node("Relu", "x"))
+    with pytest.raises(InputError, match=path.name):
+        spm_opt.emit_c(schedule, tmp_path / "c", weights=path)
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(InputError, match=r"none\.onnx"):
+        spm_opt.emit_c(schedule, tmp_path / "c", weights=tmp_path / "none.onnx")
+
+
+# --- run ---------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_run_computes_and_counts(schedule, program):
+    inputs = drawn_inputs(schedule.network, 5)
+    done = spm_opt.run_c(program, inputs=list(inputs.values()))
+    expected = computed(schedule.network, draw_values(schedule.network, 3), inputs)
+    for name, array in done.outputs.items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert done.bytes_loaded + done.bytes_stored == schedule.claims.dram_bytes
+    assert done.macs == schedule.network.macs
+    assert done.transfers == len(schedule.transfers)
+
+
+@needs_compiler
+def test_run_prints_one_object(schedule, program, tmp_path, capsys):
+    inputs = drawn_inputs(schedule.network, 5)
+    command = ["run", str(program), "--json", "--output", str(tmp_path / "out")]
+    assert main([*command, *saved(tmp_path, *inputs.values())]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bytes_loaded"] + found["bytes_stored"] == found["bytes_promised"]
+    assert found["macs"] == schedule.network.macs
+    assert found["seconds"] > 0
+    (output,) = found["outputs"]
+    array = np.load(output["file"])
+    assert (output["shape"], output["dtype"]) == ([1, 4, 8, 6], "int8")
+    expected = computed(schedule.network, draw_values(schedule.network, 3), inputs)
+    np.testing.assert_array_equal(array, expected[output["name"]])
+    assert main(["run", str(program)]) == 0
+    assert "as promised" in capsys.readouterr().out
+
+
+def test_no_compiler(program, monkeypatch, tmp_path, capsys):
+    before = sorted(path.name for path in program.iterdir())
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["run", str(program)]) == 1
+    assert "cc, gcc, clang" in capsys.readouterr().err
+    monkeypatch.setenv("CC", "acc --fast")
+    assert main(["run", str(program)]) == 1
+    said = capsys.readouterr()
+    assert "'acc'" in said.err
+    assert said.out == ""
+    assert sorted(path.name for path in program.iterdir()) == before
+
+
+@needs_compiler
+def test_the_compiler_is_the_environments(program, monkeypatch, capsys):
+    monkeypatch.setenv("CC", f"{COMPILER} -O0")
+    assert main(["run", str(program), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compiler"] == COMPILER
+
+
+X, Z = np.zeros((1, 2, 8, 6), np.int8), np.zeros((1, 4, 8, 6), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ((X[:, :, :4], Z), "x: this input has another shape; found (1, 2, 4, 6)"),
+        ((X, Z.astype(np.float32)), "z: this input has another element type; found 'float32'"),
+        ((X,), "z: this input is missing"),
+        ((X, Z, Z), "too many inputs"),
+    ],
+)
+def test_wrong_inputs_are_named(program, tmp_path, capsys, arrays, named):
+    assert main(["run", str(program), *saved(tmp_path, *arrays)]) == 1
+    said = capsys.readouterr()
+    assert named in said.err
+    assert said.out == ""
+
+
+def test_files_that_are_no_arrays_or_programs(program, tmp_path, capsys):
+    (tmp_path / "x.npy").write_text("no array")
+    for wrong in (str(tmp_path / "x.npy"), str(tmp_path / "none.npy")):
+        assert main(["run", str(program), "--input", wrong, "--input", wrong]) == 1
+        assert wrong in capsys.readouterr().err
+    assert main(["run", str(tmp_path)]) == 1
+    assert "cannot read the program" in capsys.readouterr().err
+    (tmp_path / "manifest.json").write_text('{"format": "spm_opt.program", "version": 9}')
+    assert main(["run", str(tmp_path)]) == 1
+    assert "another version" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_a_source_that_does_not_compile(schedule, tmp_path, capsys):
+    spm_opt.emit_c(schedule, tmp_path)
+    (tmp_path / "layers.h").write_text("#error spoilt\n")
+    assert main(["run", str(tmp_path)]) == 1
+    assert "spoilt" in capsys.readouterr().err
+    (tmp_path / "dma.c").unlink()
+    assert main(["run", str(tmp_path)]) == 1
+    assert "dma.c: a source is missing" in capsys.readouterr().err
+
+
+# --- networks with weights of their own --------------------------------------------------------
+
+
+def with_weights(path: Path, folder: Path, **options: object) -> Run:
+    spm_opt.emit_c(planned(str(path), **options), folder, weights=path)
+    return spm_opt.run_c(folder, reference=path)
+
+
+def small_model(folder: Path) -> Path:
+    m = Model(1, 3, 9, 8)
+    y = m.batch_norm(m.node("Conv", "x", m.weight(6, 3, 3, 3), m.weight(6), pads=[1, 1, 1, 1]), 6)
+    y = m.node("Relu", y)
+    z = m.node("Conv", y, m.weight(6, 1, 3, 3), group=6, pads=[1, 1, 1, 1])
+    y = m.node("MaxPool", m.node("Add", y, z), kernel_shape=[2, 2], strides=[2, 2])
+    y = m.node("Flatten", m.node("Concat", y, m.node("Sigmoid", y), axis=1))
+    return m.save(folder, m.node("Softmax", m.node("Gemm", y, m.weight(7, 192), transB=1)))
+
+
+def quantised_model(folder: Path) -> Path:
+    m = Model(1, 3, 8, 8, opset=19)
+    y = m.through("x", 0.02, 3)
+    y = m.node("Conv", y, m.stored(m.integers(4, 3, 3, 3), 0.01), pads=[1, 1, 1, 1])
+    y = m.through(m.node("Relu", y), 0.03, -128)
+    z = m.node("Conv", y, m.stored(m.integers(4, 4, 1, 1), 0.01))
+    y = m.through(m.node("Add", m.through(z, 0.05, 4), y), 0.04, -2)
+    return m.save(folder, y)
+
+
+@needs_compiler
+@needs_runtime
+@pytest.mark.parametrize("model", [small_model, quantised_model], ids=lambda f: f.__name__)
+def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
+    path = model(tmp_path)
+    done = with_weights(path, tmp_path / "c", overrides={"spm.capacity": "4 KiB"})
+    assert done.difference is not None
+    assert done.difference.within, done.difference
+    assert done.difference.tolerance > 0
+    assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
+
+
+@needs_compiler
+@needs_runtime
+def test_a_difference_is_seen(tmp_path, capsys):
+    path = small_model(tmp_path)
+    spm_opt.emit_c(planned(str(path)), tmp_path / "c")
+    command = ["run", str(tmp_path / "c"), "--reference", str(path)]
+    assert main(command) == 5
+    assert "NOT within" in capsys.readouterr().out
+    other = Model(1, 3, 9, 8)
+    command[-1] = str(other.save(tmp_path / "c", other.node("Relu", "x")))
+    assert main(command) == 1
+    assert "the program has no such output" in capsys.readouterr().err
+
+
+def _shared(name: str, tmp_path: Path) -> None:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    done = with_weights(path, tmp_path, overrides={"spm.capacity": "2 MiB"})
+    assert done.difference is not None
+    assert done.difference.within, done.difference
+    assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
+
+
+@needs_compiler
+@needs_runtime
+@pytest.mark.parametrize("name", ["ae_toycar.onnx", "dscnn_kws.onnx"])
+def test_shared_models(tmp_path, name):
+    _shared(name, tmp_path)
+
+
+@pytest.mark.heavy
+@needs_compiler
+@needs_runtime
+@pytest.mark.parametrize("name", ["mobilenetv2_100.onnx", "squeezenet1_1.onnx", "unet_256.onnx"])
+def test_large_shared_models(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("CFLAGS", "-O3")
+    _shared(name, tmp_path)

@@ -194,7 +194,11 @@ def solve(
     if as_json:
         _print_json(figures)
     else:
-        _print(solve_table({**figures, "warnings": []}, result.schedule.hardware.frequency_hz))
+        from spm_opt.report_simulation import waits_text
+
+        waits = waits_text(result.stalls(), figures["latency_cycles"])
+        hertz = result.schedule.hardware.frequency_hz
+        _print(solve_table({**figures, "warnings": []}, hertz, waits))
 
 
 @app.command(epilog=EPILOG)

@@ -249,11 +249,18 @@ def comparison_figures(solves: Sequence[SolveFigures]) -> ComparisonFigures:
     )
 
 
-def solve_table(figures: SolveFigures, frequency_hz: int | None = None) -> Table:
-    """One solve as a two-column table; with the clock, latency in milliseconds too."""
+def solve_table(
+    figures: SolveFigures, frequency_hz: int | None = None, waits: Sequence[str] = ()
+) -> Table:
+    """One solve as a two-column table; with the clock, latency in milliseconds too.
+
+    `waits` are lines about what the compute engine stood still for.
+    """
     table = _table(f"{figures['model']} on {figures['hardware']}", ("", ""))
     for name, text in _solve_rows(figures, frequency_hz):
         table.add_row(name, text)
+    for n, text in enumerate(waits):
+        table.add_row("" if n else "compute waits", text)
     return table
 
 

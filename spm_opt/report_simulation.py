@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from spm_opt.simulate import Cause, Simulation
@@ -82,6 +83,21 @@ def _stall(cause: Cause) -> StallFigures:
         engine=cause.engine, cycles=cause.cycles, stalls=cause.stalls, kind=cause.kind,
         role=cause.role, name=cause.name, step=cause.step, final=cause.final,
     )  # fmt: skip
+
+
+def waits_text(causes: Sequence[Cause], latency_cycles: int, most: int = 3) -> list[str]:
+    """What the compute engine stood still for longest, a line each."""
+    found = [cause for cause in causes if cause.engine == "compute"][:most]
+    return [
+        f"{cause.cycles:,} cycles ({_share(cause.cycles, latency_cycles)}) for {_awaited(cause)}"
+        for cause in found
+    ]
+
+
+def _awaited(cause: Cause) -> str:
+    what = " of weights of" if cause.role == "weights" else ""
+    end = ", its own work done" if cause.final else ""
+    return f"{cause.kind}{what} {cause.name}, step {cause.step}{end}"
 
 
 def simulation_tables(figures: SimulationFigures) -> RenderableType:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spm_opt.errors import InputError
 from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
 from spm_opt.schedule import Schedule
 
 COMMANDS_FILE: Final = "commands.json"
+if TYPE_CHECKING:
+    from spm_opt.simulate import Cause
+
 #: what `Result.save` writes; the schedule last, so that where it stands the others do too
 FILES: Final = ("allocation.csv", "layers.csv", "listing.txt", COMMANDS_FILE, "schedule.json")
 
@@ -168,6 +171,13 @@ class Result:
     def warnings(self) -> tuple[str, ...]:
         """What the reader of the model could not take literally."""
         return self.schedule.network.warnings
+
+    def stalls(self) -> tuple[Cause, ...]:
+        """What the engines stood still for, the longest first: which command, in which step."""
+        from spm_opt.commands import lower
+        from spm_opt.simulate import simulate
+
+        return simulate(lower(self.schedule), self.schedule.hardware).causes
 
     def to_dict(self) -> SolveFigures:
         """Every figure, as ``spm-opt solve --json`` prints it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from spm_opt.commands import Stream
+from spm_opt.commands import Command, Stream
 from spm_opt.emit.kernels import fetches_table, pack_table, pack_weights
 from spm_opt.errors import GraphError
-from spm_opt.graph.network import Network
+from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.values import NetworkValues
 from spm_opt.units import align_up
 
@@ -71,16 +71,27 @@ def _ends(network: Network, stream: Stream) -> Iterator[int]:
 def _pieces(network: Network, stream: Stream, values: NetworkValues) -> Iterator[tuple[int, bytes]]:
     """Each load of constants: its address, and what it must find there."""
     layers = {layer.name: layer for layer in network.layers}
+    packed: dict[tuple[str, object], bytes] = {}
     for command in stream.commands:
         if command.role != "weights" or command.dram is None:
             continue
         layer = layers[command.name]
         if layer.name not in values.layers:
             raise GraphError("values are missing", field=layer.name)
-        yield (
-            command.dram.address,
-            pack_weights(layer, values.layers[layer.name], command.channels),
-        )
+        key = layer.name, command.channels
+        if key not in packed:
+            packed[key] = pack_weights(layer, values.layers[layer.name], command.channels)
+        # a load may be cut into pieces
+        begin = command.dram.address - _first_address(stream, layer, command)
+        yield command.dram.address, packed[key][begin : begin + command.dram.run_bytes]
+
+
+def _first_address(stream: Stream, layer: Layer, command: Command) -> int:
+    """Where in DRAM the constants of a command's channels begin."""
+    axis = layer.op.channel_axis(layer.output_shape)
+    total = 1 if axis is None else layer.output_shape[axis]
+    before = 0 if command.channels is None else command.channels[0]
+    return stream.dram_addresses[f"weights:{layer.name}"] + layer.weight_bytes * before // total
 
 
 def _sections(pieces: Mapping[int, bytes]) -> Iterator[Section]:

@@ -23,7 +23,8 @@ Key = tuple[str, str, str, int, int]
 class Routine:
     """One command of a step for all of its tiles: what becomes a C function.
 
-    ``commands`` has the command of each tile, by the tile's number; -1 for whole tensors.
+    ``commands`` has the command of each tile, by the tile's number; -1 for whole tensors. Pieces
+    of a prefetch belong to the tiles beside which they start.
     """
 
     number: int
@@ -107,10 +108,11 @@ def program_order(stream: Stream) -> list[Command]:
 def program_of(stream: Stream, steps: int) -> Program:
     """The loops of a command stream of `steps` steps."""
     order = program_order(stream)
-    routines, found = _routines(order)
+    owners = _owners(order)
+    routines, found = _routines(order, owners)
     prologues: list[list[tuple[int, int]]] = [[] for _ in range(steps)]
     rounds: list[list[tuple[int, list[Command]]]] = [[] for _ in range(steps)]
-    for command, (step, tile) in zip(order, _owners(order), strict=True):
+    for command, (step, tile) in zip(order, owners, strict=True):
         if tile is None:
             prologues[step].append(found[command.number])
         elif rounds[step] and rounds[step][-1][0] == tile:
@@ -125,24 +127,31 @@ def program_of(stream: Stream, steps: int) -> Program:
 
 
 def _routines(
-    order: Iterable[Command],
+    order: Sequence[Command], owners: Sequence[tuple[int, int | None]]
 ) -> tuple[tuple[Routine, ...], dict[int, tuple[int, int]]]:
     """Routines, and for each command (by number) its routine and tile."""
     routines: dict[tuple[int, Key], Routine] = {}
     found: dict[int, tuple[int, int]] = {}
-    for command in order:
-        copy = 0
+    for command, owner in zip(order, owners, strict=True):
+        copy, tile = 0, _tile(command, *owner)
         while True:
             key = _key(command, copy)
             routine = routines.setdefault(
                 (command.step, key), Routine(len(routines), command.step, key)
             )
-            if command.tile not in routine.commands:
+            alike = all((other < 0) == (tile < 0) for other in routine.commands)
+            if alike and tile not in routine.commands:
                 break
             copy += 1
-        routine.commands[command.tile] = command
-        found[command.number] = routine.number, command.tile
+        routine.commands[tile] = command
+        found[command.number] = routine.number, tile
     return tuple(routines.values()), found
+
+
+def _tile(command: Command, owner: int, tile: int | None) -> int:
+    """Tile of a command; of a prefetch the one beside which it starts: its pieces fill a loop."""
+    beside = command.prefetch and command.tile < 0 and owner == command.step and tile is not None
+    return tile if beside and tile is not None else command.tile
 
 
 def _key(command: Command, copy: int) -> Key:

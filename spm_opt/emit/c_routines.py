@@ -89,9 +89,10 @@ class Writer:
         base = self._base(numbers, _side)
         pitch = numbers.expr("pitch", lambda c: _side(c).pitch_bytes)
         held = numbers.expr("held", lambda c: _side(c).held)
-        if numbers.all(lambda c: c.role == "weights" and _side(c).first_byte == 0):
+        if numbers.all(lambda c: c.role == "weights"):
+            first = numbers.expr("first", lambda c: _side(c).first_byte)
             size = numbers.expr("bytes", lambda c: _side(c).run_bytes)
-            return f"dma_bytes({base}, {size})"
+            return f"dma_bytes({base if first == '0' else f'{base} + {first}'}, {size})"
         if numbers.all(lambda c: _is_whole_rows(_side(c))):
             return f"dma_rows({base}, {held}, {pitch}, {rows[0]}, {rows[1]})"
         first = numbers.expr("first", lambda c: _side(c).first_byte)

@@ -54,6 +54,7 @@ def solve(
     orders: int = 4,
     aliases: bool = True,
     cycles: PathLike | None = None,
+    interleave: str = "auto",
 ) -> Result:
     """Plan one network on one accelerator, and check the plan.
 
@@ -98,6 +99,9 @@ def solve(
     cycles : path, optional
         CSV of measured kernels (``layer,rows,cycles`` or ``layer,tiles,cycles``) that replaces the
         compute model for the layers that it names.
+    interleave : str
+        Whether prefetches may be cut to fill the gaps between streams: ``"on"``, ``"off"``, or
+        ``"auto"`` (where that costs nothing, so that the optimum can be proven).
 
     Returns
     -------
@@ -124,6 +128,7 @@ def solve(
         seed=seed,
         orders=orders,
         aliases=aliases,
+        interleave=interleave,
     )
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
@@ -155,6 +160,7 @@ def compare(
     orders: int = 4,
     aliases: bool = True,
     cycles: PathLike | None = None,
+    interleave: str = "auto",
 ) -> tuple[Result, ...]:
     """Plan one network with several strategies, on the same machine model.
 
@@ -165,7 +171,7 @@ def compare(
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
     model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
-overrides, progress, deterministic_limit, orders, aliases, cycles
+overrides, progress, deterministic_limit, orders, aliases, cycles, interleave
         As in `solve`.
 
     Returns
@@ -194,6 +200,7 @@ overrides, progress, deterministic_limit, orders, aliases, cycles
         seed=seed,
         orders=orders,
         aliases=aliases,
+        interleave=interleave,
     )
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy

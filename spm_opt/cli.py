@@ -79,6 +79,9 @@ Orders = Annotated[int, typer.Option(help="topological orders to try on branchy 
 Aliases = Annotated[
     str, typer.Option(help="on | off: write in place; concatenate and split without copies")
 ]
+Interleave = Annotated[
+    str, typer.Option(help="auto | on | off: prefetches in pieces between the streams of a step")
+]
 Cycles = Annotated[
     Path | None,
     typer.Option(
@@ -158,6 +161,7 @@ def solve(
     orders: Orders = 4,
     aliases: Aliases = "on",
     cycles: Cycles = None,
+    interleave: Interleave = "auto",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -184,6 +188,7 @@ def solve(
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
+            interleave=interleave,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )
@@ -220,6 +225,7 @@ def compare(
     orders: Orders = 4,
     aliases: Aliases = "on",
     cycles: Cycles = None,
+    interleave: Interleave = "auto",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -249,6 +255,7 @@ def compare(
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
+            interleave=interleave,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )

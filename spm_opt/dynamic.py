@@ -5,16 +5,15 @@ both, and (b) how far the loads of constants are ahead, a single number, since t
 of use. A *label* is a pair (cost, progress) for one boundary and one residency of the live maps;
 a candidate that begins there moves it to the boundary where it ends.
 
-Two facts keep labels few, and lose nothing:
+Three facts keep labels few, and lose nothing:
 
 - *Truncation is free.* A prefetch that a later step has no space for is taken back: it was never
   made. So no label decides how much to prefetch; each carries all that time allows.
 - *Waiting is a move.* A label can wait until it has loaded what another has ahead; one that is
   cheaper even so makes the other superfluous.
-
-Prefetches fill the queue wherever a step leaves it idle, between its streams too, and are cut where
-a step needs it. What cutting costs (a transfer's latency, a burst) is not counted here: where the
-machine has such costs, the value is a bound, and the timeline says what a plan really takes.
+- *A stream finds the queue free.* Where a step has transfers of its own, a prefetch under way is
+  either finished first or was not begun: two labels. Where prefetches can be cut (`Problem.cuts`)
+  it simply goes on: what a cut costs is not counted, so the value is a bound.
 
 The number of residencies grows with the maps alive at once, not with the depth of the network. It
 is limited: beyond `max_states` only the cheapest go on, and the result is a schedule without a
@@ -41,9 +40,9 @@ Ints = NDArray[np.int64]
 _SHELVES = 8
 
 #: labels of one boundary and residency, one a column: cost, cycles of constants loaded, number of
-#: the label before, candidate and move that led here
+#: the label before, candidate and move that led here, whether a prefetch under way was finished
 Labels: TypeAlias = Ints
-COST, PROGRESS, PARENT, CANDIDATE, MOVE = range(5)
+COST, PROGRESS, PARENT, CANDIDATE, MOVE, FINISH = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +141,15 @@ class _Move:
 class _Step:
     """One step of the best path.
 
-    ``progress`` is what the label had loaded at its end.
+    ``progress`` is what the label had loaded at its end; ``finishes`` says that a prefetch under
+    way at its start was waited for.
     """
 
     candidate: int
     reloads: tuple[int, ...]
     pinned_bytes: int
     progress: int
+    finishes: bool
 
 
 class _Table:
@@ -192,7 +193,7 @@ def solve_dynamic(
         Asked between boundaries; True ends the search without a plan.
     """
     table = _Table(problem, prices)
-    start = np.array([[0], [0], [-1], [-1], [-1]], dtype=np.int64)
+    start = np.array([[0], [0], [-1], [-1], [-1], [0]], dtype=np.int64)
     open_: list[dict[Residency, list[Labels]]] = [{} for _ in range(problem.parts + 1)]
     open_[0][_first_residency(problem)] = [start]
     complete = True
@@ -373,11 +374,20 @@ def _advance(
     wait = np.where(block.streamed, 0, np.maximum(own - before, 0))
     spent = wait + front + block.duration
     cost = labels[COST][:, None] + prices.per_cycle * spent + prices.per_byte * moved
-    progress = _truncated(np.maximum(before, own) + slack, limit)
+    at_start = np.maximum(before, own)
+    moving = (block.dma + front > 0) & (not table.problem.cuts)
+    begun, done, busy = _under_way(ready, at_start, moving)
     parent = number + np.arange(labels.shape[1])[:, None]
     known = np.broadcast_arrays(parent, block.index, block.family, cost)[:3]
-    after = np.stack((cost, progress, *known)).reshape(5, -1)
-    return after[:, np.argsort(after[MOVE], kind="stable")]
+    plain = (cost, _truncated(begun + slack, limit), *known, np.zeros_like(cost))
+    # a prefetch under way is finished first
+    late = (cost + prices.per_cycle * (done - at_start), _truncated(done + slack, limit), *known)
+    after = [
+        np.stack(plain).reshape(6, -1),
+        np.stack((*late, np.ones_like(cost)))[:, busy],
+    ]
+    joined = np.concatenate(after, axis=1)
+    return joined[:, np.argsort(joined[MOVE], kind="stable")]
 
 
 def _limit(table: _Table, v: int, block: _Block, room: Ints) -> Ints:
@@ -391,6 +401,24 @@ def _limit(table: _Table, v: int, block: _Block, room: Ints) -> Ints:
 def _truncated(progress: Ints, limit: Ints) -> Ints:
     """Progress at the end of a step, less what finds no space beside it: that was never made."""
     return np.minimum(progress, limit)
+
+
+def _under_way(
+    ready: Ints, at_start: Ints, moving: NDArray[np.bool_]
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """What a step finds of the prefetch that is under way when it begins.
+
+    Returns
+    -------
+    begun, done : int64 array
+        Progress where it was not begun for the sake of a step that is `moving`; once it is done.
+    busy : bool array
+        Where these are two cases.
+    """
+    frontier = np.searchsorted(ready, at_start)
+    done = ready[frontier]
+    busy = (done > at_start) & moving
+    return np.where(busy, ready[frontier - 1], at_start), done, busy
 
 
 def _reload_prices(problem: Problem, moves: list[_Move | None]) -> tuple[Ints, Ints]:
@@ -419,8 +447,11 @@ def _step_cycles(table: _Table, step: _Step, before: int) -> int:
     own = int(ready[c.end])
     if c.streams_weights and own > ready[c.first]:
         before = own
+    at_start = max(before, own)
+    if step.finishes:
+        at_start = int(ready[np.searchsorted(ready, at_start)])
     front = sum(table.problem.maps[t].reload_cycles for t in step.reloads)
-    return max(before, own) - before + front + c.duration_cycles
+    return at_start - before + front + c.duration_cycles
 
 
 def _step_bytes(problem: Problem, step: _Step) -> int:
@@ -434,9 +465,9 @@ def _path(table: _Table, last: Labels) -> list[_Step]:
     labels = np.concatenate(table.kept, axis=1)
     path: list[_Step] = []
     while labels[PARENT, number] >= 0:
-        _, progress, parent, candidate, move = labels[:, number].tolist()
+        _, progress, parent, candidate, move, finish = labels[:, number].tolist()
         taken = table.moves[move]
-        path.append(_Step(candidate, taken.reloads, taken.pinned_bytes, progress))
+        path.append(_Step(candidate, taken.reloads, taken.pinned_bytes, progress, bool(finish)))
         number = parent
     return path[::-1]
 
@@ -456,7 +487,8 @@ def _weight_starts(table: _Table, used: list[Candidate], path: list[_Step]) -> l
     actual, limit = [0] * len(used), int(ready[-1])
     for s in reversed(range(len(used))):
         actual[s] = min(path[s].progress, limit)
-        limit = min(limit, _before_limit(table, used[s], path[s]))
+        before = path[s - 1].progress if s else 0
+        limit = min(limit, _before_limit(table, used[s], path[s], before))
     starts = [-1] * problem.parts
     for leader in used:
         for c in range(leader.first, leader.end):
@@ -466,11 +498,18 @@ def _weight_starts(table: _Table, used: list[Candidate], path: list[_Step]) -> l
     return starts
 
 
-def _before_limit(table: _Table, candidate: Candidate, step: _Step) -> int:
+def _before_limit(table: _Table, candidate: Candidate, step: _Step, before: int) -> int:
     """Progress beyond which nothing may have been loaded before a step begins."""
     ready = table.ready
     if candidate.streams_weights and ready[candidate.end] > ready[candidate.first]:
         return int(ready[candidate.first])
     room = table.problem.capacity_bytes - step.pinned_bytes - candidate.work_bytes
     reach = int(np.searchsorted(table.space, table.space[candidate.first] + room, "right")) - 1
-    return int(ready[max(reach, candidate.end)])
+    limit = int(ready[max(reach, candidate.end)])
+    whole = not table.problem.cuts and not step.finishes
+    if whole and (candidate.dma_cycles or step.reloads):
+        at_start = max(min(before, limit), int(ready[candidate.end]))
+        frontier = int(np.searchsorted(ready, at_start))
+        if ready[frontier] > at_start:
+            limit = int(ready[max(frontier - 1, candidate.end)])
+    return limit

@@ -36,6 +36,7 @@ __all__ = [
     "MAX_GROUP_LAYERS",
     "Recipe",
     "channel_cuts",
+    "cut_costs",
     "layer_tile_cycles",
     "make_candidates",
     "minimum_spm_bytes",
@@ -49,6 +50,7 @@ def make_candidates(
     halos: tuple[str, ...] = ("retain",),
     prune: bool = True,
     longest: int = MAX_GROUP_LAYERS,
+    cuts: bool = True,
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 
@@ -59,6 +61,8 @@ def make_candidates(
         residency pattern; of equal candidates the first stays.
     longest : int
         Layers of the longest group.
+    cuts : bool
+        Whether prefetches may be cut, to fill the gaps between streams.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def make_candidates(
     least, layer = minimum_spm_bytes(site.network, site.hardware)
     if least > capacity:
         raise SpmTooSmallError(layer, least, capacity)
-    pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram))
+    pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram) if cuts else None)
     for group in all_groups(site, halos, longest):
         pricer.add(group)
     candidates, recipes = pricer.candidates()

@@ -55,7 +55,7 @@ class Pricer:
     A *variant* is a cutting and depth of a group; variants are numbered through all groups.
     """
 
-    def __init__(self, capacity_bytes: int, prune: bool, cut: Cut = NO_CUT) -> None:
+    def __init__(self, capacity_bytes: int, prune: bool, cut: Cut | None = NO_CUT) -> None:
         self._capacity, self._prune, self._cut = capacity_bytes, prune, cut
         self._families: dict[_Family, int] = {}
         #: recipe and heights of each group, and its first variant

@@ -6,6 +6,7 @@ cost of a decision does not change here, only the steps in which its prefetches 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -25,11 +26,14 @@ class _Passage:
         Needed for the step itself.
     slack : int
         What the step can load besides.
+    busy : bool
+        Whether the step has transfers of its own, for which prefetches cannot be cut.
     """
 
     before: int
     own: int
     slack: int
+    busy: bool
 
 
 def claim_late(problem: Problem, decision: Decision) -> Decision:
@@ -39,7 +43,7 @@ def claim_late(problem: Problem, decision: Decision) -> Decision:
     cycles = [w.cycles if w.size_bytes else 0 for w in problem.weights]
     ready = [0, *accumulate(cycles)]
     used = [problem.candidates[k] for k in decision.candidates]
-    needed = _needed(ready, _passages(ready, used, decision))
+    needed = _needed(ready, _passages(ready, used, decision, problem.cuts))
     starts = list(decision.weight_starts)
     step = 0
     for c, start in enumerate(starts):
@@ -50,15 +54,22 @@ def claim_late(problem: Problem, decision: Decision) -> Decision:
     return replace(decision, weight_starts=tuple(starts))
 
 
-def _passages(ready: list[int], used: list[Candidate], decision: Decision) -> list[_Passage]:
+def _passages(
+    ready: list[int], used: list[Candidate], decision: Decision, cuts: bool
+) -> list[_Passage]:
     """The queue around every step of the decision as it stands."""
+    reloaded = {part for _, part in decision.reloads}
     claimed = _claimed(ready, used, decision)
     found: list[_Passage] = []
     progress = 0
     for candidate, limit in zip(used, claimed, strict=True):
-        own, slack = ready[candidate.end], candidate.duration_cycles - candidate.dma_cycles
-        found.append(_Passage(progress, own, slack))
+        own, moves = ready[candidate.end], bool(candidate.dma_cycles) or candidate.first in reloaded
+        busy = moves and not cuts
+        slack = candidate.duration_cycles - candidate.dma_cycles
+        found.append(_Passage(progress, own, slack, busy))
         at_start = max(progress, own)
+        if busy:
+            at_start = ready[bisect_left(ready, at_start)]
         progress = max(at_start, min(at_start + slack, ready[limit]))
     return found
 
@@ -85,5 +96,8 @@ def _needed(ready: list[int], passages: list[_Passage]) -> list[int]:
         least = min(passage.own, passage.before)
         if needed[s] > passage.own + passage.slack:
             least = max(least, needed[s] - passage.slack)
+        if passage.busy and least > passage.own:
+            # nothing may be under way when the step begins, or it is waited for as before
+            least = min(ready[bisect_left(ready, least)], passage.before)
         needed[s - 1] = least
     return needed

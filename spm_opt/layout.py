@@ -68,11 +68,12 @@ class Program:
 
 @dataclass(slots=True)
 class Layout:
-    """All steps' programs and the buffers they use (offsets 0)."""
+    """All steps' programs and the buffers they use (offsets 0); `cuts` as in `Problem`."""
 
     buffers: list[Buffer]
     programs: list[Program]
     dram_addresses: dict[str, int]
+    cuts: bool = True
 
 
 def lay_out(
@@ -107,7 +108,7 @@ class _Writer:
                 self._whole_weights(part, self.step_of[leader], self.own_step[part] + 1)
         programs = [self._program(s, c) for s, c in enumerate(self.chosen)]
         self._whole_loads(programs)
-        return Layout(self.buffers, programs, self.moves.addresses)
+        return Layout(self.buffers, programs, self.moves.addresses, self.problem.cuts)
 
     # ---------------------------------------------------------------- whole tensors
 
@@ -148,8 +149,13 @@ class _Writer:
             programs[step].front.append(
                 self.moves.map("load", t, self.maps[t, step], step, None, rows, None)
             )
+        busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
         for part, start in early:
-            programs[start].after.append(self._weight_load(part, start, self.own_step[part]))
+            need = own = self.own_step[part]
+            if not self.problem.cuts:
+                # a step with transfers of its own finds the queue free
+                need = next((s for s in range(start + 1, own) if busy[s]), own)
+            programs[start].after.append(self._weight_load(part, start, need))
 
     def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
         cut = self.site.parts[part]

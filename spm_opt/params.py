@@ -12,6 +12,7 @@ from spm_opt.errors import InputError
 
 STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
 OBJECTIVES: Final = ("latency", "dram")
+INTERLEAVES: Final = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class SolveParams:
     aliases : bool
         Whether element-wise layers may write over an input that dies, and maps lie inside others:
         concatenations and splits without copies.
+    interleave : str
+        Whether prefetches may be cut to fill the gaps between streams: ``on``, ``off``, or
+        ``auto``: where cutting costs nothing (no latency, bursts that divide the bytes of a
+        cycle), so that the optimum can still be proven.
     """
 
     strategy: str = "joint"
@@ -49,10 +54,12 @@ class SolveParams:
     seed: int = 0
     orders: int = 4
     aliases: bool = True
+    interleave: str = "auto"
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)
         _one_of("objective", self.objective, OBJECTIVES)
+        _one_of("interleave", self.interleave, INTERLEAVES)
         if not self.time_limit > 0:
             raise InputError("must be positive", field="time_limit", found=self.time_limit)
         if self.workers < 0:

@@ -54,7 +54,7 @@ class Spans:
 
 
 def pipeline_spans(
-    compute: Ints, load: Ints, store: Ints, written: Ints, depth: int, cut: Cut = NO_CUT
+    compute: Ints, load: Ints, store: Ints, written: Ints, depth: int, cut: Cut | None = NO_CUT
 ) -> Spans:
     """Run pipelines of equal tile counts.
 
@@ -67,8 +67,8 @@ def pipeline_spans(
         come first; only they hold up a later tile.
     depth : int
         1 or 2.
-    cut : Cut
-        What it costs to cut a transfer in two.
+    cut : Cut or None
+        What it costs to cut a transfer in two; None where gaps are not filled.
     """
     count, tiles = compute.shape
     compute, load, store, written = (
@@ -77,7 +77,7 @@ def pipeline_spans(
     stores, writes = store.any(), written.any()
     zero = np.zeros(count, dtype=np.int64)
     ends, drained, loaded = [zero, zero], [zero, zero], load[0]
-    queue = _Queue(load[0], zero, zero, cut)
+    queue = _Queue(load[0], zero, zero, cut or NO_CUT)
     for t in range(tiles):
         end = np.maximum(ends[-1], loaded)
         if stores:
@@ -91,6 +91,8 @@ def pipeline_spans(
         if writes:
             queue.run(written[t], end)
     duration, free = np.maximum(ends[-1], queue.free), queue.free
+    if cut is None:
+        return Spans(duration, free, free)
     return Spans(duration, free - queue.filled, free - queue.idle)
 
 

@@ -18,7 +18,7 @@ from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
 from spm_opt.dynamic import solve_dynamic
 from spm_opt.errors import SolverError, SpmTooSmallError
-from spm_opt.fusion import MAX_GROUP_LAYERS, make_candidates, minimum_spm_bytes
+from spm_opt.fusion import MAX_GROUP_LAYERS, cut_costs, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
 from spm_opt.params import Progress, SolveParams
@@ -155,10 +155,13 @@ def make_world(
 ) -> World:
     """The problem of one order, with groups of at most `longest` layers."""
     site = make_site(network, hardware, order, params.aliases)
-    candidates, recipes = make_candidates(site, longest=longest)
+    cuts = params.interleave == "on"
+    if params.interleave == "auto":
+        cuts = cut_costs(hardware.dram).cycles == 0
+    candidates, recipes = make_candidates(site, longest=longest, cuts=cuts)
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
-        candidates, params.prefetch,
+        candidates, params.prefetch, cuts=cuts,
     )  # fmt: skip
     return World(name, site, problem, recipes)
 

@@ -142,6 +142,8 @@ class Problem:
         Whether weights may be loaded before the step that reads them.
     reload : bool
         Whether a map that lies in DRAM may be loaded whole and kept.
+    cuts : bool
+        Whether prefetches may be cut, to fill the gaps between streams.
     """
 
     parts: int
@@ -151,6 +153,7 @@ class Problem:
     candidates: tuple[Candidate, ...]
     prefetch: bool = True
     reload: bool = True
+    cuts: bool = True
 
     def __post_init__(self) -> None:
         if self.capacity_bytes <= 0:

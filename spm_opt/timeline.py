@@ -30,8 +30,11 @@ class Timeline:
 
 
 def run(layout: Layout, dram: Dram) -> Timeline:
-    """Time every command of `layout`, prefetches cut where streams need the queue."""
-    machine = _Machine(dram, len(layout.programs))
+    """Time every command of `layout`, prefetches cut where streams need the queue.
+
+    Where they may not be cut, they stand behind the streams of the step in which they start.
+    """
+    machine = _Machine(dram, len(layout.programs), layout.cuts)
     for program in layout.programs:
         machine.step(program)
     return Timeline(tuple(machine.steps), tuple(machine.transfers), tuple(machine.computes))
@@ -40,8 +43,8 @@ def run(layout: Layout, dram: Dram) -> Timeline:
 class _Machine:
     """Clocks of the engines, and what has run."""
 
-    def __init__(self, dram: Dram, steps: int) -> None:
-        self.dram = dram
+    def __init__(self, dram: Dram, steps: int, cuts: bool) -> None:
+        self.dram, self.cuts = dram, cuts
         self.dma = self.began = 0
         self.steps: list[Step] = []
         self.transfers: list[Transfer] = []
@@ -62,9 +65,14 @@ class _Machine:
         self.began = front = start
         for transfer in program.front:
             front = self._own(transfer, start)
-        self.pending.extend(program.after)
+        if self.cuts:
+            self.pending.extend(program.after)
         end = max(front, self._stream(program, start, front))
-        self._fill(end, overrun=True)
+        if self.cuts:
+            self._fill(end, overrun=True)
+        else:
+            for load in program.after:
+                self._prefetch(load)
         self.steps.append(replace(program.step, start_cycle=start, end_cycle=end))
 
     def _complete(self, step: int) -> None:
@@ -104,8 +112,9 @@ class _Machine:
 
     def _own(self, transfer: Transfer, earliest: int) -> int:
         """Run a transfer of the step itself as soon as it may; prefetches fill the time before."""
-        self._interrupt(earliest)
-        self._fill(earliest)
+        if self.cuts:
+            self._interrupt(earliest)
+            self._fill(earliest)
         return self._transfer(transfer, earliest)
 
     def _fill(self, until: int, overrun: bool = False) -> None:

@@ -145,6 +145,17 @@ def loads_complete(model: cp_model.CpModel, problem: Problem, var: Variables) ->
         model.add(var.ready[c, v] >= problem.weights[c].cycles * loaded)
 
 
+def queue_is_free_for_streams(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """No prefetch is under way when a step begins that has transfers, unless it can be cut."""
+    if problem.cuts:
+        return
+    busy = _busy_leads(problem, var)
+    for (c, v), loaded in var.loaded.items():
+        cycles, before = problem.weights[c].cycles, var.ready[c, v]
+        for own in busy[v]:
+            model.add(before <= cycles * (loaded + 1 - own))
+
+
 def steps_wait_for_the_queue(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """A step lasts until its streams, and the prefetches it carries beside them, have ended."""
     carried: dict[int, list[Expr]] = {}
@@ -203,6 +214,17 @@ def _begun(problem: Problem) -> dict[tuple[int, int], list[int]]:
     return begun
 
 
+def _busy_leads(problem: Problem, var: Variables) -> list[list[Expr]]:
+    """What makes a step's DMA busy from its front: a streaming group, a whole map loaded."""
+    busy: list[list[Expr]] = []
+    for members in led(problem):
+        streaming = [k for k in members if problem.candidates[k].dma_cycles]
+        busy.append([_sum(var, streaming)] if streaming else [])
+    for (_, v), reload in var.reload.items():
+        busy[v].append(reload)
+    return busy
+
+
 RULES: Final[tuple[Rule, ...]] = (
     every_part_runs_once,
     pinned_maps_are_written,
@@ -219,6 +241,7 @@ RULES: Final[tuple[Rule, ...]] = (
     loads_precede_use,
     loads_keep_order,
     loads_complete,
+    queue_is_free_for_streams,
     steps_wait_for_the_queue,
     capacity_holds,
 )

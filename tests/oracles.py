@@ -4,10 +4,12 @@ The search knows nothing of labels, progress or boolean variables. It writes eve
 adds up what lies in the scratchpad at each step, and lets two clocks run:
 
 - a step is a group; what it loads whole (its own constants, maps loaded again) comes first, then
-  its pipeline, and beside that, while its streams leave the queue idle, prefetches;
+  its pipeline, then the prefetches that begin there;
 - constants are loaded in order of use: no prefetch begins in a step before that of an earlier
   one (constants that are streamed, or loaded at the front of their own step, begin there);
-- a prefetch that has not ended goes on beside the next step, until the step that needs it waits;
+- a step that has transfers of its own waits for the prefetches begun before it;
+- where prefetches may be cut, they run beside the pipeline whenever it leaves the queue idle, and
+  go on beside the next step, until the step that needs them waits;
 - a map is loaded again only at the front of a step that reads it.
 """
 
@@ -65,7 +67,12 @@ def occupied(problem: Problem, plan: Plan, step: int) -> int:
 
 
 def latency(problem: Problem, plan: Plan) -> int:
-    """End of the last step: engine and queue, prefetches wherever a step leaves the queue idle."""
+    """End of the last step."""
+    return _cut(problem, plan) if problem.cuts else _whole(problem, plan)
+
+
+def _cut(problem: Problem, plan: Plan) -> int:
+    """The same where prefetches fill the queue wherever a step leaves it idle."""
     own = {p: plan.own_step(p) for p in plan.starts}
     #: cycles that are left of the prefetches begun, in order of use
     under_way: dict[int, int] = {}
@@ -84,6 +91,30 @@ def latency(problem: Problem, plan: Plan) -> int:
         for p in sorted(under_way):
             spent = min(idle, under_way[p])
             under_way[p], idle = under_way[p] - spent, idle - spent
+    return time
+
+
+def _whole(problem: Problem, plan: Plan) -> int:
+    """The same where prefetches are not cut: on two clocks, engine and queue."""
+    steps = range(len(plan.used))
+    own = {p: plan.own_step(p) for p in plan.starts}
+    front = [
+        sum(problem.weights[p].cycles for p, s in plan.starts.items() if s == own[p] == step)
+        + sum(problem.maps[t].reload_cycles for t in plan.reloads[step])
+        for step in steps
+    ]
+    busy = [front[s] > 0 or plan.used[s].dma_cycles > 0 for s in steps]
+    time = queue = 0
+    arrives: dict[int, int] = {}
+    for step in steps:
+        begin = max([time, *(end for p, end in arrives.items() if busy[step] or own[p] == step)])
+        time = begin + front[step] + plan.used[step].duration_cycles
+        if busy[step]:
+            queue = begin + front[step] + plan.used[step].dma_cycles
+        for p in sorted(plan.starts):
+            if plan.starts[p] == step < own[p]:
+                queue = max(queue, begin) + problem.weights[p].cycles
+                arrives[p] = queue
     return time
 
 

@@ -46,6 +46,7 @@ def problem(
     *groups: Candidate,
     prefetch: bool = True,
     reload: bool = True,
+    cuts: bool = True,
 ) -> Problem:
     """`weights` gives space and cycles of the constants of a part; recipes number the groups."""
     parts = max(c.end for c in groups)
@@ -53,5 +54,5 @@ def problem(
     numbered = tuple(replace(c, recipe=n) for n, c in enumerate(groups))
     return Problem(
         parts, capacity, maps, tuple(WeightLoad(s, cycles, s) for s, cycles in loads), numbered,
-        prefetch, reload,
+        prefetch, reload, cuts,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The two facts of the dynamic programme: each is needed, or saves labels and loses nothing."""
+"""The three facts of the dynamic programme: each is needed, or saves labels and loses nothing."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ SLOW_IS_FAST = problem(
     group(1, 2, 1, dma=1, stores=(1,)),
 )  # fmt: skip
 
+#: part 1 streams all the time: what is left of the load had better be waited for
+ONE_MORE = problem(
+    9, (fmap(1, (), (1,)), fmap(1, (2,), (), must_store=True)), {2: (1, 9)},
+    group(0, 1, 8),
+    group(1, 2, 8, dma=8, streams=(0,)),
+    group(2, 3, 1, dma=1, stores=(1,)), cuts=False,
+)  # fmt: skip
+
+#: part 1 streams for one cycle and computes for nine more: the load had better not be begun
+BETTER_LATE = problem(
+    9, (fmap(1, (), (1,)), fmap(1, (2,), (), must_store=True)), {2: (1, 9)},
+    group(0, 1, 1),
+    group(1, 2, 10, dma=1, streams=(0,)),
+    group(2, 3, 1, dma=1, stores=(1,)), cuts=False,
+)  # fmt: skip
+
 #: constants of part 2 are loaded in no time, beside part 0 or part 1
 TIME_TO_SPARE = problem(
     9, (fmap(1, (), (0, 1)), fmap(1, (2,), (), must_store=True)), {2: (2, 1)},
@@ -68,7 +84,7 @@ def truth(case: Problem) -> int:
 @pytest.fixture
 def problems() -> list[tuple[Problem, Cost | None]]:
     """Random problems with their optima."""
-    found = [random_problem(random.Random(seed)) for seed in SEEDS]
+    found = [replace(random_problem(random.Random(s)), cuts=s % 2 > 0) for s in SEEDS]
     return [(case, by_dynamic(case, "latency")[0]) for case in found]
 
 
@@ -159,7 +175,47 @@ def test_the_cheapest_label_is_not_enough(monkeypatch: pytest.MonkeyPatch):
     assert optimum(SLOW_IS_FAST) == 12
 
 
-# --------------------------------------------------------------------------- idle time adds up
+# --------------------------------------------------------------------------- streams, queue
+
+
+def test_a_stream_may_not_find_a_load_under_way(monkeypatch: pytest.MonkeyPatch):
+    case = replace(TWO_HALVES, cuts=False)
+    assert optimum(case) == truth(case) == 6
+    under_way = dynamic._under_way
+
+    def careless(ready, at_start, moving):
+        return under_way(ready, at_start, np.zeros_like(moving))
+
+    monkeypatch.setattr(dynamic, "_under_way", careless)
+    assert optimum(case) == 5
+
+
+def test_the_load_under_way_may_be_finished_first(monkeypatch: pytest.MonkeyPatch):
+    assert optimum(ONE_MORE) == truth(ONE_MORE) == 18
+    under_way = dynamic._under_way
+
+    def never_finished(ready, at_start, moving):
+        begun, done, busy = under_way(ready, at_start, moving)
+        return begun, done, np.zeros_like(busy)
+
+    monkeypatch.setattr(dynamic, "_under_way", never_finished)
+    assert optimum(ONE_MORE) == 26
+
+
+def test_the_load_under_way_may_not_have_been_begun(monkeypatch: pytest.MonkeyPatch):
+    assert optimum(BETTER_LATE) == truth(BETTER_LATE) == 12
+    under_way = dynamic._under_way
+
+    def always_finished(ready, at_start, moving):
+        _, done, busy = under_way(ready, at_start, moving)
+        # not begun is worth nothing here: as if all constants were forgotten
+        return np.where(busy, -(10**6), at_start), done, busy
+
+    monkeypatch.setattr(dynamic, "_under_way", always_finished)
+    assert optimum(BETTER_LATE) == 20
+
+
+# --------------------------------------------------------------------------- cuts are free
 
 
 def test_a_load_may_be_cut_in_two_gaps():

@@ -169,13 +169,14 @@ class World:
 
 def make_world(
     network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",),
-    aliases: bool = True,
+    aliases: bool = True, cuts: bool = True,
 ) -> World:  # fmt: skip
     site = make_site(network, chip, source_order(network), aliases)
-    candidates, recipes = make_candidates(site, halos, prune)
+    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts)
     problem = Problem(
-        len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site), candidates
-    )
+        len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
+        candidates, cuts=cuts,
+    )  # fmt: skip
     return World(site, problem, recipes)
 
 

@@ -103,17 +103,19 @@ class World:
     everything: Problem
 
 
-def make_world(network: Network, chip: Hardware, prefetch: bool, halos: tuple[str, ...]) -> World:
+def make_world(
+    network: Network, chip: Hardware, prefetch: bool, halos: tuple[str, ...], cuts: bool = True
+) -> World:
     """Raises SpmTooSmallError where a layer does not fit."""
     site = make_site(network, chip, source_order(network))
     found = []
     for prune in (True, False):
-        candidates, recipes = make_candidates(site, halos, prune)
+        candidates, recipes = make_candidates(site, halos, prune, cuts=cuts)
         found.append((candidates, recipes))
     problems = [
         Problem(
             len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
-            candidates, prefetch,
+            candidates, prefetch, cuts=cuts,
         )
         for candidates, _ in found
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from oracles import TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of, realised
@@ -41,7 +42,9 @@ def random_world(seed: int) -> World | None:
     rng = random.Random(seed)
     network, chip = random_network(rng), random_chip(rng)
     try:
-        world = make_world(network, chip, rng.random() < 0.7, rng.choice(HALOS))
+        world = make_world(
+            network, chip, rng.random() < 0.7, rng.choice(HALOS), cuts=rng.random() < 0.6
+        )
     except SpmTooSmallError:
         return None
     return world if world.problem.parts <= MOST_PARTS else None
@@ -49,7 +52,8 @@ def random_world(seed: int) -> World | None:
 
 def drawn(seed: int, joined: bool) -> Problem:
     rng = random.Random(seed)
-    return random_problem(rng, rng.random() < 0.75, joined)
+    problem = random_problem(rng, rng.random() < 0.75, joined)
+    return replace(problem, cuts=rng.random() < 0.5)
 
 
 def check_problems(seeds: range, patience: int, joined: bool = False) -> Counter[str]:
@@ -113,9 +117,9 @@ def check_machine(world: World, objective: str, decision: Decision) -> set[str]:
     least, _ = by_dynamic(hopeful, objective)
     assert least is not None
     assert least[0] <= (cycles if objective == "latency" else moved)
-    if cuts_are_free(world.site.hardware.dram):
+    if not world.problem.cuts or cuts_are_free(world.site.hardware.dram):
         assert claimed[0] == counted[0] == cycles
-        return {"free cuts"}
+        return {"free cuts" if world.problem.cuts else "no cuts"}
     if objective == "dram":
         return set()
     return {"bound missed" if least[0] < cycles else "bound met"}
@@ -166,7 +170,7 @@ def test_solvers_and_machine_agree_on_networks():
     assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",
                  "prefetch", "spilled", "elided concat", "elided split", "elided in a group",
-                 "stripe over stripe", "takeover", "free cuts", "bound met"):  # fmt: skip
+                 "stripe over stripe", "takeover", "free cuts", "no cuts", "bound met"):  # fmt: skip
         assert seen[name] >= 2, f"no plan with {name}: {seen}"
 
 

@@ -39,7 +39,7 @@ def drawn(seed: int) -> tuple[World, list[tuple[Decision, Layout]]]:
     """A world with every candidate, and some decisions in it."""
     rng = random.Random(seed)
     network = random_network(rng)
-    world = make_world(network, random_chip(rng, network), prune=False)
+    world = make_world(network, random_chip(rng, network), prune=False, cuts=seed % 3 > 0)
     return world, laid_out(world, seed, 4)
 
 
@@ -81,7 +81,7 @@ def test_random_decisions_are_of_every_sort() -> None:
 def test_a_step_takes_the_space_and_moves_the_bytes_of_its_candidate(seed: int) -> None:
     rng = random.Random(1000 + seed)
     network = random_network(rng)
-    world = make_world(network, random_chip(rng, network), prune=False)
+    world = make_world(network, random_chip(rng, network), prune=False, cuts=seed % 3 > 0)
     problem, site = world.problem, world.site
     for decision, layout in laid_out(world, seed, 8):
         for step, k in enumerate(decision.candidates):

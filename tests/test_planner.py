@@ -86,7 +86,7 @@ class Plans:
         recipes = tuple(
             Recipe((c.first, c.end), None, "rows", 1, 1, "retain") for c in self.problem.candidates
         )
-        site = SimpleNamespace(hardware=SimpleNamespace(dram=None))
+        site = SimpleNamespace(network=None, hardware=SimpleNamespace(dram=None))
         world = World("only", site, self.problem, recipes)  # type: ignore[arg-type]
         stand_ins = {
             (planner, "minimum_spm_bytes"): lambda network, hardware: (1, "none"),
@@ -94,6 +94,7 @@ class Plans:
             (planner, "make_world"): lambda *arguments: world,
             (planner, "assemble"): lambda site, placed, provenance: (provenance, placed),
             (planner_search, "lay_out"): self.lay_out,
+            (planner_search, "roofline_cycles"): lambda network, hardware: 0,
             (planner_search, "run"): lambda layout, dram: layout.timeline,
         }
         for (module, name), stand_in in stand_ins.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from spm_opt.cost.compute import least_cycles
 from spm_opt.decision import Decision
 from spm_opt.graph.network import Network, needed_rows
-from spm_opt.graph.pieces import copy_free
+from spm_opt.graph.pieces import compulsory_map_bytes, copy_free
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
 from spm_opt.schedule import Claims, Compute, Provenance, Schedule
@@ -79,9 +79,7 @@ def roofline_cycles(network: Network, hardware: Hardware) -> int:
         for layer in network.layers
         if layer.name not in idle
     )
-    compulsory = network.weight_bytes + sum(
-        rows[name] * network.tensors[name].row_bytes for name in (*network.inputs, *network.outputs)
-    )
+    compulsory = network.weight_bytes + compulsory_map_bytes(network)
     rate = hardware.dram.bytes_per_cycle
     return max(compute, ceil_div(compulsory * rate.denominator, rate.numerator))
 

@@ -9,10 +9,10 @@ here; whether anybody makes use of them is decided elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from spm_opt.graph.network import Layer, Network, topological
+from spm_opt.graph.network import Layer, Network, needed_rows, topological
 from spm_opt.graph.ops import Concat, Shape, Slice, row_axis
 
 Channels = tuple[int, int]
@@ -98,6 +98,48 @@ def copy_free(network: Network) -> frozenset[str]:
         for layer in network.layers
         if joined_pieces(network, layer) is not None or taken_channels(network, layer) is not None
     )
+
+
+def compulsory_map_bytes(network: Network) -> int:
+    """Bytes of maps that every plan moves: of outputs all, of inputs what some layer needs.
+
+    Rows and channels that nobody needs are not moved, nor is an input that is an output too.
+    """
+    rows, shares = needed_rows(network), _needed_channels(network)
+    total = 0
+    for name in {*network.inputs} ^ {*network.outputs}:
+        share = shares[name]
+        total += rows[name] * network.tensors[name].row_bytes * sum(share) // len(share)
+    return total
+
+
+def _needed_channels(network: Network) -> dict[str, list[bool]]:
+    """Which channels of every tensor some layer that cannot be left out, or the world, needs."""
+    wanted = {}
+    for name, tensor in network.tensors.items():
+        axis = network.channel_axes.get(name)
+        count = 1 if axis is None else tensor.shape[axis]
+        wanted[name] = [name in network.outputs] * count
+    for index in reversed(topological(network)):
+        layer = network.layers[index]
+        mine = wanted[layer.output]
+        joined, taken = joined_pieces(network, layer), taken_channels(network, layer)
+        for operand in layer.inputs:
+            marks = wanted[operand.tensor]
+            if taken is not None:
+                needed = range(taken[0], taken[1])
+                _mark(marks, (c for c, want in zip(needed, mine, strict=True) if want))
+            elif joined is not None:
+                begin, end = joined[operand.tensor]
+                _mark(marks, (c for c, want in enumerate(mine[begin:end]) if want))
+            else:
+                _mark(marks, range(len(marks)))
+    return wanted
+
+
+def _mark(marks: list[bool], places: Iterable[int]) -> None:
+    for place in places:
+        marks[place] = True
 
 
 def pieces(network: Network) -> Mapping[tuple[str, str], Channels]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from spm_opt.cost.compute import least_cycles
 from spm_opt.graph.network import needed_rows
+from spm_opt.graph.pieces import compulsory_map_bytes
 from spm_opt.units import ceil_div
 from spm_opt.verify.facts import Facts, channel_count, width
 
@@ -61,9 +62,7 @@ def roofline(facts: Facts) -> Iterator[str]:
         if layer.name not in facts.copy_free
     )
     compulsory = sum(layer.weight_bytes for layer in network.layers)
-    compulsory += sum(
-        rows[name] * facts.tensor(name).row_bytes for name in (*network.inputs, *network.outputs)
-    )
+    compulsory += compulsory_map_bytes(network)
     rate = schedule.hardware.dram.bytes_per_cycle
     traffic = ceil_div(compulsory * rate.denominator, rate.numerator)
     expected = max(compute, traffic)

@@ -1,4 +1,4 @@
-"""The command line: ``spm-opt solve | compare | check | simulate | info | alloc | list``.
+"""The command line: ``spm-opt solve | compare | check | simulate | emit | run | info`` and more.
 
 Parses arguments, calls `spm_opt.api`, prints. With ``--json`` standard output holds exactly one
 JSON object; progress, warnings and errors always go to standard error. It has no rule of its own.

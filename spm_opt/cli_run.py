@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import numpy as np
 import typer
 
 from spm_opt.errors import InputError
@@ -64,6 +63,8 @@ def run(
 
 
 def _array(path: Path) -> Any:
+    import numpy as np
+
     try:
         return np.load(path, allow_pickle=False)
     except OSError as error:
@@ -74,6 +75,8 @@ def _array(path: Path) -> Any:
 
 
 def _save(done: Run, folder: Path) -> dict[str, str]:
+    import numpy as np
+
     from spm_opt.formats.atomic import write_bytes_atomically
 
     files = {}

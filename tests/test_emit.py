@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from emitted import (
     COMPILER,
@@ -20,6 +21,7 @@ from emitted import (
     write_files,
 )
 from plan_fixture import make_world, random_chip, random_decision, schedule_of
+from values_models import Model
 from values_oracle import run as computed
 
 import spm_opt
@@ -282,6 +284,19 @@ def test_an_element_type_without_kernels_is_named():
         draw_values(net)
     with pytest.raises(InputError, match="float16"):
         emit_project(schedule, draw_values(two_convolutions()))
+
+
+def test_an_opaque_operator_is_named(tmp_path):
+    model = Model(1, 2, 6, 6)
+    path = model.save(tmp_path, model.node("Relu", model.node("Whatever", "x", domain="own")))
+    proto = onnx.load(path)
+    proto.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    hidden = onnx.helper.make_tensor_value_info("Whatever_0_0", 1, (1, 2, 6, 6))
+    proto.graph.value_info.append(hidden)
+    onnx.save(proto, path)
+    schedule = spm_opt.solve(str(path), "mobile_npu", orders=1).schedule
+    with pytest.raises(InputError, match="Whatever"):
+        emit_project(schedule, draw_values(schedule.network))
 
 
 def test_missing_values_are_named():

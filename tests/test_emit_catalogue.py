@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs, write_files
 
 import spm_opt
 from spm_opt.emit.c_project import emit_project
@@ -67,3 +68,14 @@ def test_outputs_do_not_depend_on_the_schedule(objects, tmp_path, model):
                 for name, array in outputs.items():
                     message = f"{strategy}, {capacity}, {mode}: {name}"
                     np.testing.assert_array_equal(array, expected[name], err_msg=message)
+
+
+def test_mobilenet_v2_is_small_and_quick(tmp_path):
+    schedule = planned("mobilenet_v2", "joint", "512 KiB")
+    values = draw_values(schedule.network)
+    begin = time.perf_counter()
+    files = emit_project(schedule, values)
+    assert time.perf_counter() - begin <= 5
+    assert sum(len(c) for name, c in files.items() if name != "weights.bin") <= 1 << 20
+    write_files(tmp_path, files)
+    assert spm_opt.run_c(tmp_path).seconds <= 3

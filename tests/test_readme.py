@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import typer.main
 from test_api import KEYS
 
 import spm_opt
-from spm_opt import cli, cli_alloc
+from spm_opt import cli, cli_alloc, cli_run
 from spm_opt.api import load_network
 from spm_opt.cpsat.constraints import RULES
 from spm_opt.cpsat.strengthen import CUTS
@@ -70,7 +71,7 @@ def test_the_readme_shows_every_command():
 def test_the_readme_lists_the_exit_codes():
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
     own = {cli.EXIT_OK, cli.EXIT_ERROR, cli.EXIT_VIOLATIONS, cli.EXIT_ABORTED}
-    assert codes == own | set(cli_alloc.EXIT_CODES.values())
+    assert codes == own | set(cli_alloc.EXIT_CODES.values()) | {cli_run.EXIT_DIFFERENT}
 
 
 def test_the_readme_lists_the_strategies_and_the_files():
@@ -177,6 +178,8 @@ def test_the_readme_names_only_public_names():
 @pytest.mark.heavy
 @pytest.mark.parametrize("shown", blocks(README, "text"), ids=lambda text: text.split()[-1])
 def test_the_readme_shows_what_the_commands_print(shown, capsys, monkeypatch):
+    if "built with" in shown:
+        pytest.skip("test_the_readme_shows_what_a_run_prints has it")
     monkeypatch.setenv("COLUMNS", "110")
     wanted = "compare" if "strategy     status" in shown else "solve"
     line = next(line for line in COMMANDS if line.split()[1:3] == [wanted, "mobilenet_v2"])
@@ -188,3 +191,16 @@ def test_the_readme_shows_what_the_commands_print(shown, capsys, monkeypatch):
         return [line for line in found if line and "solved in" not in line]
 
     assert lines(capsys.readouterr().out) == lines(shown)
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_readme_shows_what_a_run_prints(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (shown,) = (text for text in blocks(README, "text") if "built with" in text)
+    for words in (["solve", "mobilenet_v2", "-o", "plan"], ["emit", "plan", "-o", "c"]):
+        assert cli.main(words) == 0
+    capsys.readouterr()
+    assert cli.main(["run", "c"]) == 0
+    printed = re.sub(r"seconds .*", "", capsys.readouterr().out)
+    assert printed.split() == re.sub(r"seconds .*", "", shown).split()

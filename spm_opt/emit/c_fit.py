@@ -17,7 +17,8 @@ Series = Mapping[int, int]
 _MOST_PERIODS: Final = 8
 #: tiles from which on a line with an exception reads better than a table
 _WORTH: Final = 4
-_WIDE: Final = 2**31
+#: from here on a number needs more than 32 bits
+WIDE: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Line:
 
 def linear_text(slope: int, index: str, base: int) -> str:
     """``slope * index + base`` without what is zero or one."""
-    wide = "LL" if abs(slope) >= _WIDE or abs(base) >= _WIDE else ""
+    wide = "LL" if abs(slope) >= WIDE or abs(base) >= WIDE else ""
     if slope == 0:
         return f"{base}{wide}"
     plain = index.isidentifier()
@@ -156,7 +157,7 @@ class Tables:
 
 
 def _table_text(symbol: str, values: tuple[int, ...]) -> str:
-    ctype = "int64_t" if max(map(abs, values)) >= _WIDE else "int32_t"
+    ctype = "int64_t" if max(map(abs, values)) >= WIDE else "int32_t"
     rows = [", ".join(map(str, values[i : i + 16])) for i in range(0, len(values), 16)]
     body = ",\n    ".join(rows)
     return f"static const {ctype} {symbol}[{len(values)}] = {{\n    {body}}};"

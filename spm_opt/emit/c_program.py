@@ -110,7 +110,7 @@ def _constants(schedule: Schedule, stream: Stream, names: Names) -> Iterator[str
     found = sorted(stream.dram_addresses.items(), key=lambda item: (item[1], item[0]))
     yield "\n".join(
         ["/* Tensors in DRAM, rows first. */"]
-        + [f"#define {names.dram[key]} {address}u" for key, address in found]
+        + [f"#define {names.dram[key]} {address}ull" for key, address in found]
     )
 
 

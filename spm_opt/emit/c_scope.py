@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spm_opt.emit.c_fit import Series, Tables, fit, linear_text
+from spm_opt.emit.c_fit import WIDE, Series, Tables, fit, linear_text
 
 #: half-open range of each tile
 Ranges = dict[int, tuple[int, int]]
@@ -47,6 +47,9 @@ class Scope:
         values = list(series.values())
         if len(set(values)) == 1:
             return linear_text(0, "", values[0])
+        if max(map(abs, values)) >= WIDE:
+            # C would multiply in 32 bits
+            return self.tables.entry(name, series, self.variable)
         for relation in self.ranges:
             found = _related(series, *relation)
             if found is not None:

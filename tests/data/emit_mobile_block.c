@@ -24,11 +24,11 @@ enum {
 };
 
 /* Tensors in DRAM, rows first. */
-#define DRAM_weights_expand 0u
-#define DRAM_weights_depthwise 576u
-#define DRAM_weights_project 1216u
-#define DRAM_image 1664u
-#define DRAM_add 3264u
+#define DRAM_weights_expand 0ull
+#define DRAM_weights_depthwise 576ull
+#define DRAM_weights_project 1216ull
+#define DRAM_image 1664ull
+#define DRAM_add 3264ull
 
 static _Alignas(64) unsigned char spm[SPM_BYTES];
 

@@ -21,10 +21,10 @@ enum {
 };
 
 /* Tensors in DRAM, rows first. */
-#define DRAM_weights_first 0u
-#define DRAM_weights_second 320u
-#define DRAM_image 640u
-#define DRAM_second 1152u
+#define DRAM_weights_first 0ull
+#define DRAM_weights_second 320ull
+#define DRAM_image 640ull
+#define DRAM_second 1152ull
 
 static _Alignas(64) unsigned char spm[SPM_BYTES];
 

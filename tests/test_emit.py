@@ -189,8 +189,11 @@ def _expected_line(command: Command, ticket: int) -> list[str]:
         return ["compute", str(command.step), str(command.tile), *rows, command.name]
     assert command.dram is not None
     window = command.output or command.inputs[0]
-    rows = ["rows", "0", "1"] if command.role == "weights" else rows
-    where = ["dram", str(command.dram.address), "spm", str(window.base_bytes)]
+    address = window.base_bytes
+    if command.role == "weights":
+        # one run, that may begin inside its buffer
+        rows, address = ["rows", "0", "1"], address + window.first_byte
+    where = ["dram", str(command.dram.address), "spm", str(address)]
     return [command.kind, str(ticket), *where, *rows]
 
 
@@ -198,7 +201,11 @@ def _expected_line(command: Command, ticket: int) -> list[str]:
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
 def test_the_program_runs_the_stream(tmp_path, network: Callable[[], Network]):
     net = network()
-    schedule = planned(net, "joint", tight_bytes(net) + 512)
+    assert_traced(tmp_path, planned(net, "joint", tight_bytes(net) + 512))
+
+
+def assert_traced(tmp_path, schedule: Schedule) -> None:
+    """The compiled program starts and awaits what the stream says, in the order it says."""
     stream = lower(schedule)
     order = program_order(stream)
     tickets = {c.number: n for n, c in enumerate(
@@ -209,6 +216,43 @@ def test_the_program_runs_the_stream(tmp_path, network: Callable[[], Network]):
             expected += [["wait", str(tickets[number])] for number in command.waits]
         expected.append(_expected_line(command, tickets.get(command.number, 0)))
     assert _traced(tmp_path, schedule) == expected
+
+
+def streaming_before_large_weights() -> Schedule:
+    """Weights of a layer come in pieces, between the stripes of the first."""
+    b = NetworkBuilder("gaps")
+    x = b.conv(b.input("image", (1, 16, 64, 8)), 64, 3, padding=1, stride=2, name="stem")
+    x = b.linear(b.flatten(b.global_avg_pool(x)), 128, name="wide")
+    b.output(b.linear(x, 64, name="narrow"))
+    result = spm_opt.solve(
+        b.build(), "mobile_npu", orders=1, workers=1, interleave="on",
+        overrides={"spm.capacity": "24 KiB", "spm.alignment": "16 B", "dram.latency": 0,
+                   "dram.burst": "8 B", "dram.bandwidth": "8 GB/s"},
+    )  # fmt: skip
+    return result.schedule
+
+
+@needs_compiler
+def test_pieces_of_a_prefetch_are_one_routine_of_the_loop(objects, tmp_path):
+    schedule = streaming_before_large_weights()
+    pieces = [t for t in schedule.transfers if t.piece is not None and t.step == 0]
+    tiles = schedule.steps[0].tiles
+    assert len(pieces) >= tiles - 2 >= 20
+    values, inputs = draw_values(schedule.network), drawn_inputs(schedule.network, 1)
+    project = emit_project(schedule, values)
+    text = project["schedule.c"]
+    assert isinstance(text, str)
+    first = text.split("static void step_0(void) {")[1].split("\n}\n")[0]
+    assert first.count("for (") <= 3
+    assert first.count("load_weights_wide") <= 3
+    assert_traced(tmp_path, schedule)
+    batch = Batch(objects, tmp_path / "batch")
+    batch.add(schedule.network, project, inputs)
+    (ran,) = batch.run()
+    assert ran.dram_bytes == schedule.claims.dram_bytes
+    for outputs in ran.outputs.values():
+        for name, array in outputs.items():
+            np.testing.assert_array_equal(array, computed(schedule.network, values, inputs)[name])
 
 
 def test_transfers_start_as_early_as_they_may():

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from interface_fakes import fake_schedule, tiny_builder
@@ -37,7 +37,11 @@ def planner(monkeypatch):
     )
     rooms = {
         "planner": fake,
-        "simulate": room(simulate=lambda stream, hardware: None),
+        "simulate": room(
+            simulate=lambda stream, hardware: SimpleNamespace(causes=()),
+            Cause=object,
+            Simulation=object,
+        ),
         "emit.listing": room(listing=lambda schedule, *run: TEXTS["listing.txt"]),
         "formats.commands_json": room(commands_to_json=lambda stream: TEXTS["commands.json"]),
         "formats.tables": room(
@@ -106,7 +110,7 @@ def test_solve_prints_a_table_for_people(planner, capsys):
 def test_solve_passes_every_option_on(planner):
     arguments = (
         "solve tiny --hw soma_edge --strategy greedy --objective dram --prefetch off --dtype int16 "
-        "--time-limit 2.5 --deterministic-limit 4 --workers 2 --seed 9 --orders 3 "
+        "--time-limit 2.5 --deterministic-limit 4 --workers 2 --seed 9 --orders 3 --interleave on "
         "--set spm.capacity=256KiB --set dram.bandwidth=1GB/s"
     )
     assert main([*arguments.split(), "--set", "spm.capacity=128 KiB"]) == 0
@@ -115,6 +119,7 @@ def test_solve_passes_every_option_on(planner):
     assert (params.strategy, params.objective, params.prefetch) == ("greedy", "dram", False)
     assert (params.time_limit, params.deterministic_limit) == (2.5, 4)
     assert (params.workers, params.seed, params.orders) == (2, 9, 3)
+    assert params.interleave == "on"
     assert (hardware.name, hardware.spm.capacity_bytes) == ("soma_edge", 128 * 1024)
     assert hardware.dram.bytes_per_cycle == 1
     assert {tensor.dtype for tensor in call["network"].tensors.values()} == {"int16"}
@@ -126,6 +131,7 @@ def test_the_defaults_are_those_that_the_help_promises(planner):
     assert planner.calls[0]["hardware"].name == "mobile_npu"
     assert (params.strategy, params.objective, params.prefetch) == ("joint", "latency", True)
     assert (params.time_limit, params.workers, params.seed) == (60.0, 0, 0)
+    assert params.interleave == "auto"
 
 
 def test_solve_writes_its_four_files(planner, capsys, tmp_path):

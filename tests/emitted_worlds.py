@@ -86,7 +86,7 @@ def drawn_plan(seed: int) -> Drawn:
 
 def _planned(rng: random.Random, network: Network) -> Schedule | None:
     try:
-        world = make_world(network, random_chip(rng, network))
+        world = make_world(network, random_chip(rng, network), cuts=rng.random() < 0.6)
     except SpmTooSmallError:
         return None
     for _ in range(4):

@@ -39,7 +39,8 @@ def lots(seeds: range) -> Iterator[tuple[int, Schedule]]:
         rng = random.Random(seed)
         try:
             network = random_network(rng)
-            world = make_world(network, random_chip(rng, network), prune=False)
+            chip = random_chip(rng, network)
+            world = make_world(network, chip, prune=False, cuts=seed % 2 > 0)
         except SpmTooSmallError:
             continue
         decision = random_decision(rng, world.problem)

@@ -46,7 +46,8 @@ def ran(objects: Path, folder: Path, schedule: Schedule, values: NetworkValues) 
     batch.add(network, emit_project(schedule, values), drawn_inputs(network, 1))
     (found,) = batch.run()
     assert found.dram_bytes == schedule.claims.dram_bytes
-    assert found.macs == schedule.claims.macs + schedule.claims.recomputed_macs
+    # rows that nobody needs (all tokens but one, at the end of vit_s_16) may be left out
+    assert found.macs <= schedule.claims.macs + schedule.claims.recomputed_macs
     return found
 
 

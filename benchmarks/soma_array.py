@@ -29,8 +29,12 @@ def tile_cycles(row: TableRow, tile: dict[str, str], hardware: Hardware) -> int:
     """Cycles of one tile by the array model."""
     batch, channels, rows, columns = (int(tile[f"tile_{axis}"]) for axis in "bchw")
     loops = row.loops
-    share = batch * channels * rows * columns / (
-        images(row) * row["ofm_c"] * row["ofm_h"] * row["ofm_w"]
+    share = (
+        batch
+        * channels
+        * rows
+        * columns
+        / (images(row) * row["ofm_c"] * row["ofm_h"] * row["ofm_w"])
     )
     if loops is None:
         return ceil(row["ops"] * share / hardware.compute.vector_lanes)

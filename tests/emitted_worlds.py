@@ -77,11 +77,16 @@ def drawn_plan(seed: int) -> Drawn:
     """The first plan that the lot of `seed` finds; it draws anew until there is one."""
     rng = random.Random(seed)
     while True:
-        network = rng.choice(GENERATORS)(rng)
-        found = _planned(rng, network.with_dtype(rng.choice(DTYPES)))
+        found = plan_by(rng)
         if found is not None:
             assert verify(found) == (), seed
             return Drawn(seed, found)
+
+
+def plan_by(rng: random.Random) -> Schedule | None:
+    """A network, a chip and a plan as `rng` draws them; None where nothing fits."""
+    network = rng.choice(GENERATORS)(rng)
+    return _planned(rng, network.with_dtype(rng.choice(DTYPES)))
 
 
 def _planned(rng: random.Random, network: Network) -> Schedule | None:

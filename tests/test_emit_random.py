@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs
-from emitted_worlds import drawn_plan
+from emitted_worlds import drawn_plan, plan_by
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from values_oracle import run as computed
 
 from spm_opt.emit.c_project import emit_project
 from spm_opt.seeded import draw_values
+from spm_opt.verify import verify
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 BATCH = 50
@@ -62,3 +65,23 @@ def test_random_programs(objects, tmp_path, part):
 @pytest.mark.parametrize("part", range(4, 104))
 def test_many_random_programs(objects, tmp_path, part):
     _run(objects, tmp_path, range(part * BATCH, (part + 1) * BATCH))
+
+
+@settings(
+    max_examples=12, derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much,
+                           HealthCheck.data_too_large],
+)  # fmt: skip
+@given(rng=st.randoms(use_true_random=False))
+def test_programs_that_shrink(objects, tmp_path_factory, rng):
+    """The same with every draw in Hypothesis's hands, so that a failure comes out small."""
+    schedule = plan_by(rng)
+    assume(schedule is not None)
+    assert verify(schedule) == ()
+    network = schedule.network
+    values, inputs = draw_values(network, 0), drawn_inputs(network, 0)
+    batch = Batch(objects, tmp_path_factory.mktemp("program"))
+    batch.add(network, emit_project(schedule, values), inputs)
+    (ran,) = batch.run()
+    assert ran.dram_bytes == schedule.claims.dram_bytes
+    _expect(ran, computed(network, values, inputs), network.name)

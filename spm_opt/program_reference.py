@@ -81,7 +81,7 @@ def compare_with(
 
 def _session(file: str) -> Any:
     require_runtime()
-    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

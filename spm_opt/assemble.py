@@ -18,12 +18,16 @@ from spm_opt.units import ceil_div
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A decision with addresses and cycles."""
+    """A decision with addresses and cycles.
+
+    ``modelled_cycles`` is what it takes where steps are barriers, as the joint model counts.
+    """
 
     decision: Decision
     layout: Layout
     timeline: Timeline
     offsets: tuple[int, ...]
+    modelled_cycles: int
 
     @property
     def latency_cycles(self) -> int:
@@ -38,6 +42,10 @@ class Placed:
     def value(self, objective: str) -> int:
         """Value of an objective: ``latency`` or ``dram``."""
         return self.latency_cycles if objective == "latency" else self.dram_bytes
+
+    def modelled(self, objective: str) -> int:
+        """The same as the joint model counts it."""
+        return self.modelled_cycles if objective == "latency" else self.dram_bytes
 
 
 def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:

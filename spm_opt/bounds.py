@@ -20,15 +20,14 @@ def shortest_cover(problem: Problem, price: Callable[[Candidate], int]) -> int:
 
 
 def latency_bound(problem: Problem) -> int:
-    """Cycles below which no plan can be: pipelines one after another, constants over one queue."""
-    pipelines = shortest_cover(problem, lambda c: c.duration_cycles)
-    return max(pipelines, shortest_cover(problem, lambda c: _queue_cycles(problem, c)))
+    """Cycles below which no plan can be: windows one after another, constants over one queue."""
+    windows = shortest_cover(problem, lambda c: c.overlap.window_cycles)
+    return max(windows, shortest_cover(problem, lambda c: _queue_cycles(problem, c)))
 
 
 def _queue_cycles(problem: Problem, candidate: Candidate) -> int:
-    if candidate.streams_weights:
-        return candidate.least_dma_cycles
-    return sum(problem.weights[c].cycles for c in range(candidate.first, candidate.end))
+    own = sum(problem.weights[c].cycles for c in range(candidate.first, candidate.end))
+    return candidate.overlap.queue_cycles + (0 if candidate.streams_weights else own)
 
 
 def dram_bound(problem: Problem) -> int:

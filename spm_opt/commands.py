@@ -13,9 +13,9 @@ it keeps everything apart that touches the same bytes.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.graph.ops import row_axis
@@ -43,8 +43,10 @@ class _Queues:
     stores: dict[tuple[int, int], int] = field(default_factory=dict)
     #: last compute of each step that writes each buffer
     writers: dict[tuple[int, int], int] = field(default_factory=dict)
-    #: last compute and last transfer that must have ended before each step begins
-    barrier: list[tuple[int, int]] = field(default_factory=list)
+    #: last whole load into each buffer
+    into: dict[int, int] = field(default_factory=dict)
+    #: last compute before each step, and last store that must have ended before its computes
+    before: list[tuple[int, int]] = field(default_factory=list)
 
 
 class _Lowering:
@@ -81,21 +83,23 @@ class _Lowering:
         """Last transfer that must have ended before a compute starts; -1 for none."""
         step, tile, queues = compute.step, compute.tile, self.queues
         drained = tile - self.schedule.steps[step].depth
+        touched = (*compute.inputs, *compute.weights, compute.output)
         return max(
-            queues.barrier[step][1], queues.loads.get((step, -1), -1),
-            queues.loads.get((step, tile), -1), queues.stores.get((step, drained), -1),
+            queues.before[step][1], queues.loads.get((step, tile), -1),
+            queues.stores.get((step, drained), -1), *(queues.into.get(b, -1) for b in touched),
         )  # fmt: skip
 
     def _before_transfer(self, transfer: Transfer) -> int:
         """Last compute that must have ended before a transfer starts; -1 for none."""
-        step, queues = transfer.step, self.queues
-        begun = queues.barrier[step][0]
-        if transfer.tile is None:
-            if transfer.kind == "store":
-                return max(begun, queues.writers.get((step, transfer.buffer), -1))
-            return begun
-        behind = 0 if transfer.kind == "store" else self.schedule.steps[step].depth
-        return max(begun, queues.computes.get((step, transfer.tile - behind), -1))
+        step, tile, queues = transfer.step, transfer.tile, self.queues
+        if transfer.kind == "store":
+            if tile is None:
+                return queues.writers.get((step, transfer.buffer), -1)
+            return queues.computes.get((step, tile), -1)
+        claimed = queues.before[self.schedule.buffers[transfer.buffer].first_step][0]
+        if tile is None:
+            return claimed
+        return max(claimed, queues.computes.get((step, tile - self.schedule.steps[step].depth), -1))
 
     # ---------------------------------------------------------------- commands
 
@@ -151,7 +155,7 @@ class _Lowering:
         return Command(
             number, DMA, transfer.kind, transfer.tensor, transfer.role, transfer.step, tile,
             transfer.rows, transfer.channels, waits, found if store else (), (),
-            None if store else window, dram, 0, transfer.step < transfer.need_step,
+            None if store else window, dram, 0, not store and transfer.step < transfer.need_step,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- windows
@@ -251,25 +255,23 @@ def channel_layout(network: Network, tensor: str) -> tuple[int, int, int]:
 
 def _queues(schedule: Schedule) -> _Queues:
     """Last command of every kind, step and tile, by its place in its engine's queue."""
-    found = _Queues()
-    ends: dict[int, list[int]] = defaultdict(lambda: [-1, -1])
+    found, steps = _Queues(), len(schedule.steps)
+    computed, released = [-1] * (steps + 1), [-1] * (steps + 1)
     for place, compute in enumerate(schedule.computes):
         found.computes[compute.step, compute.tile] = place
         found.writers[compute.step, compute.output] = place
-        ends[compute.step][0] = place
+        computed[compute.step + 1] = place
     for place, transfer in enumerate(schedule.transfers):
-        tile = -1 if transfer.tile is None else transfer.tile
-        prefetch = transfer.step < transfer.need_step
-        ends[transfer.need_step - 1 if prefetch else transfer.step][1] = place
         rolling = schedule.buffers[transfer.buffer].kind in ("output", "channel_output")
-        if transfer.kind == "load" and not prefetch:
-            found.loads[transfer.step, tile] = place
-        elif transfer.kind == "store" and rolling and transfer.tile is not None:
-            found.stores[transfer.step, tile] = place
-    last = (-1, -1)
-    for step in range(len(schedule.steps)):
-        found.barrier.append(last)
-        last = max(last[0], ends[step][0]), max(last[1], ends[step][1])
+        if transfer.kind == "store":
+            released[transfer.need_step + 1] = place
+            if rolling and transfer.tile is not None:
+                found.stores[transfer.step, transfer.tile] = place
+        elif transfer.tile is None:
+            found.into[transfer.buffer] = place
+        else:
+            found.loads[transfer.step, transfer.tile] = place
+    found.before = list(zip(accumulate(computed, max), accumulate(released, max), strict=True))
     return found
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from spm_opt.fusion_borders import DEPTHS, Use, patterns
 from spm_opt.fusion_groups import Group, Recipe
 from spm_opt.fusion_sharing import saved_bytes
-from spm_opt.pipeline import NO_CUT, Cut, Spans, pipeline_spans
-from spm_opt.problem import Candidate
+from spm_opt.pipeline import NO_CUT, Cut, Spans, Window, pipeline_spans
+from spm_opt.problem import Candidate, Overlap
 from spm_opt.tiling import Ints
 
 #: array elements that wait to be timed before they are
 _MOST_PENDING: Final = 4_000_000
+#: row of an option's variant, behind its family and prices
+_VARIANT: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class Pricer:
         # options without transfers last as long as they compute
         settled = known[:, still]
         none = np.zeros_like(settled[4])
-        self._record(settled, Spans(settled[4], none, none))
+        still_window = Window(settled[4], none, none, none, none)
+        self._record(settled, Spans(settled[4], none, none, still_window))
         moving = ~still
         if moving.any():
             self._wait(group, _loads(group, table, uses), pattern[moving], known[:, moving])
@@ -166,9 +169,12 @@ class Pricer:
 
     def _record(self, known: Ints, spans: Spans) -> None:
         family, work, dram, variant, compute = known
+        window = spans.window
         self._done.append(np.stack((
             family, spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, work, dram,
-            variant, compute,
+            window.window_cycles, window.queue_cycles, window.first_cycles,
+            # more of these is better
+            -window.ahead_cycles, -window.behind_cycles, variant, compute,
         )))  # fmt: skip
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
@@ -178,13 +184,13 @@ class Pricer:
             return (), ()
         options = np.concatenate(self._done, axis=1)
         # rows of the seven keys, the last first: families, then prices, equals by variant
-        options = options[:, np.lexsort(options[6::-1])]
+        options = options[:, np.lexsort(options[_VARIANT::-1])]
         if self._prune:
-            options = options[:, undominated(options[0], options[1:6])]
+            options = options[:, undominated(options[0], options[1:_VARIANT])]
         families = list(self._families)
         options = _in_order(options, families)
         found = tuple(_candidates(options.T.tolist(), families))
-        return found, tuple(self._recipes(options[6]))
+        return found, tuple(self._recipes(options[_VARIANT]))
 
     def _recipes(self, variants: Ints) -> Iterator[Recipe]:
         known: dict[int, Recipe] = {}
@@ -305,13 +311,14 @@ def _in_order(options: Ints, families: list[_Family]) -> Ints:
     """Options by their parts, then by variant."""
     first = np.array([family.first for family in families])[options[0]]
     end = np.array([family.end for family in families])[options[0]]
-    return options[:, np.lexsort((options[0], options[6], end, first))]
+    return options[:, np.lexsort((options[0], options[_VARIANT], end, first))]
 
 
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:
-    for k, (number, duration, dma, least, work, dram, _, compute) in enumerate(rows):
+    for k, row in enumerate(rows):
+        number, duration, dma, least, work, dram, window, queue, first, ahead, behind, _, compute = row
         family = families[number]
         yield Candidate(
             family.first, family.end, family.reads, family.streams, family.keeps, family.stores,
-            family.streams_weights, duration, dma, compute, work, dram, k, least,
+            family.streams_weights, duration, dma, compute, work, dram, k, least, Overlap(window, queue, first, -ahead, -behind),
         )  # fmt: skip

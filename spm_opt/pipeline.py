@@ -51,6 +51,31 @@ class Spans:
     duration_cycles: Ints
     dma_cycles: Ints
     least_dma_cycles: Ints
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Pipelines whose first loads may run before the step, and last stores behind it.
+
+    Attributes
+    ----------
+    window_cycles : int64 array (candidates,)
+        Between the start of the first computation and the end of the last, no fewer: the first
+        `depth` loads there, the last `depth` stores and those out of whole maps left for later.
+    queue_cycles : int64 array (candidates,)
+        All transfers.
+    first_cycles : int64 array (candidates,)
+        The loads that the first tile waits for.
+    ahead_cycles, behind_cycles : int64 array (candidates,)
+        Transfers that may run before the step, and behind it.
+    """
+
+    window_cycles: Ints
+    queue_cycles: Ints
+    first_cycles: Ints
+    ahead_cycles: Ints
+    behind_cycles: Ints
 
 
 def pipeline_spans(
@@ -70,6 +95,7 @@ def pipeline_spans(
     cut : Cut or None
         What it costs to cut a transfer in two; None where gaps are not filled.
     """
+    window = _window(compute, load, store, written, depth)
     count, tiles = compute.shape
     compute, load, store, written = (
         np.ascontiguousarray(a.T) for a in (compute, load, store, written)
@@ -92,8 +118,48 @@ def pipeline_spans(
             queue.run(written[t], end)
     duration, free = np.maximum(ends[-1], queue.free), queue.free
     if cut is None:
-        return Spans(duration, free, free)
-    return Spans(duration, free - queue.filled, free - queue.idle)
+        return Spans(duration, free, free, window)
+    return Spans(duration, free - queue.filled, free - queue.idle, window)
+
+
+def _window(compute: Ints, load: Ints, store: Ints, written: Ints, depth: int) -> Window:
+    """What binds the computations of pipelines that overlap with those of other steps.
+
+    Loads alone, in the order of their tiles, hold them up, and stores alone, and all transfers that
+    can run neither before nor behind run between the first computation and the last.
+    """
+    tiles = compute.shape[1]
+    inner_load, inner_store = load[:, depth:], store[:, : max(0, tiles - depth)]
+    inner = inner_load.sum(axis=1) + inner_store.sum(axis=1)
+    outer = np.minimum(compute[:, 0] + compute[:, -1], compute.sum(axis=1))
+    between = np.where(inner > 0, outer + inner, 0)
+    held = np.maximum(_held_by_loads(compute, load, depth), _held_by_stores(compute, store, depth))
+    first, ahead = load[:, 0], load[:, :depth].sum(axis=1)
+    behind = store.sum(axis=1) - inner_store.sum(axis=1) + written.sum(axis=1)
+    queue = load.sum(axis=1) + store.sum(axis=1) + written.sum(axis=1)
+    return Window(np.maximum(held, between), queue, first, ahead, behind)
+
+
+def _held_by_loads(compute: Ints, load: Ints, depth: int) -> Ints:
+    """End of the last computation where the first `depth` loads are there."""
+    zero = np.zeros(len(compute), dtype=np.int64)
+    ends, loaded = [zero] * depth, zero
+    for t in range(compute.shape[1]):
+        if t >= depth:
+            loaded = np.maximum(loaded, ends[-depth]) + load[:, t]
+        ends = [*ends[-1:], np.maximum(ends[-1], loaded) + compute[:, t]]
+    return ends[-1]
+
+
+def _held_by_stores(compute: Ints, store: Ints, depth: int) -> Ints:
+    """End of the last computation where stores alone move."""
+    zero = np.zeros(len(compute), dtype=np.int64)
+    end, free, drained = zero, zero, [zero] * depth
+    for t in range(compute.shape[1]):
+        end = np.maximum(end, drained[0]) + compute[:, t]
+        free = np.where(store[:, t] > 0, np.maximum(free, end) + store[:, t], free)
+        drained = [*drained[1:], free]
+    return end
 
 
 @dataclass(slots=True)

@@ -23,12 +23,14 @@ from spm_opt.errors import SolverError
 from spm_opt.fusion import Recipe
 from spm_opt.fusion_dominance import essential
 from spm_opt.late import claim_late
-from spm_opt.layout import lay_out
+from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
+from spm_opt.overlap import overlap
 from spm_opt.params import Progress, SolveParams
 from spm_opt.problem import Candidate, Problem
 from spm_opt.site import Site
 from spm_opt.timeline import run
+from spm_opt.widen import widen
 
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
 SHRINKING = (
@@ -40,6 +42,9 @@ QUICK_LIMIT, PATIENT_LIMIT = 2.0, 20.0
 STATES = (24, 800, 4000)
 #: least wall clock that is worth a CP-SAT search
 CPSAT_SECONDS = 5.0
+#: shares of the capacity, in thousandths, for plans whose transfers cross steps: what is left is
+#: room for claims a step early and releases a step late
+OVERLAP_SHARES = (1000, 970, 940, 900, 850, 800)
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 
@@ -135,8 +140,7 @@ class Search:
         self.world, self.problem, self.clock = world, problem, clock
         self.objective = clock.params.objective
         self.found: list[Placed] = []
-        #: plans that would be better still if cutting prefetches were free
-        self.hopes: list[Solved] = []
+        self._crossing: dict[tuple[int, int], Solved] = {}
         self.bound = _easy_bound(problem, self.objective)
         if self.objective == "latency":
             # compute alone, or compulsory traffic alone: no plan of any space is faster
@@ -164,22 +168,44 @@ class Search:
                 break
         if best is not None:
             self._place_shrinking(best)
-        for solved in self.hopes:
-            if not (self.clock.over() or self._proven()):
-                self._place(solved)
+        if self.objective == "latency" and not (self.clock.over() or self._proven()):
+            self._overlap()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
 
     def _raise_bound(self, solved: Solved, states: int) -> None:
-        """Raise the bound to the optimum of the relaxation in which cutting prefetches is free."""
-        hopeful = self.problem.hopeful()
-        if hopeful is not self.problem and self.objective == "latency":
-            solved = solve_dynamic(
-                hopeful, prices(hopeful, self.objective), states, self.clock.over
-            )
-            self.hopes.append(solved)
+        """Raise the bound to the optimum of a relaxation in which transfers cross steps freely."""
+        if self.objective == "latency":
+            solved = self._overlapped(1000, states)
         if solved.complete:
             self.bound = max(self.bound, self._value(solved))
+
+    def _overlapped(self, share: int, states: int) -> Solved:
+        """Optimum without barriers, in a share of the scratchpad."""
+        if (share, states) not in self._crossing:
+            problem = replace(self._with_room(share), overlap=True)
+            self._crossing[share, states] = solve_dynamic(
+                problem, prices(problem, self.objective), states, self.clock.over
+            )
+        return self._crossing[share, states]
+
+    def _overlap(self) -> None:
+        """Place what is best where steps are no barriers, with more and more room for overlaps."""
+        for share in OVERLAP_SHARES:
+            if self.clock.over() or self._proven():
+                return
+            for states in STATES[:2]:
+                began = self.clock.seconds
+                solved = self._overlapped(share, states)
+                if solved.complete:
+                    if share == 1000:
+                        self.bound = max(self.bound, self._value(solved))
+                    break
+                if not self._affords(5 * (self.clock.seconds - began)):
+                    break
+            self._place(solved)
+            if not self._affords(2 * (self.clock.seconds - began)):
+                return
 
     def _affords(self, seconds: float) -> bool:
         """Whether a longer search fits the time left; always where runs must repeat."""
@@ -261,11 +287,13 @@ class Search:
         joint = params.strategy == "joint"
         among = essential(hopeful) if joint else hopeful
         outcome = improve(
-            hopeful, self.objective, decision, start.value(self.objective), budget,
-            lambda _, bound: self.clock.tell("CP-SAT", max(self.bound, bound)), among,
+            hopeful, self.objective, decision, start.modelled(self.objective), budget,
+            lambda _, bound: self.clock.tell("CP-SAT", self.bound), among,
         )  # fmt: skip
-        self.bound = max(self.bound, outcome.bound)
-        if outcome.value < start.value(self.objective):
+        if self.objective == "dram":
+            # the cycles that CP-SAT counts are those with barriers between steps
+            self.bound = max(self.bound, outcome.bound)
+        if outcome.value < start.modelled(self.objective):
             self.add(place_decision(self.world, among, outcome.decision, PATIENT_LIMIT))
 
 
@@ -286,16 +314,37 @@ def _easy_bound(problem: Problem, objective: str) -> int:
 def place_decision(
     world: World, problem: Problem, decision: Decision, exact_limit: float
 ) -> Placed | None:
-    """Addresses and cycles for a decision; None where no placement was found."""
-    decision = claim_late(world.problem, translated(decision, problem, world.problem))
-    layout = lay_out(world.site, world.problem, world.recipes, decision)
-    found, numbers = rectangles(layout.buffers)
-    offsets = place(found, world.problem.capacity_bytes, exact_limit=exact_limit)
+    """Addresses and cycles for a decision; None where no placement was found.
+
+    Constants are claimed as the decision says, or as late as costs no cycle where steps are
+    barriers; transfers get as much room beside the steps around theirs as there is, or none.
+    """
+    decision = translated(decision, problem, world.problem)
+    found: list[Placed] = []
+    for claims in dict.fromkeys((claim_late(world.problem, decision), decision)):
+        layout = lay_out(world.site, world.problem, world.recipes, claims)
+        options = (layout, widen(layout, world.problem.capacity_bytes))
+        for option in options if world.problem.prefetch else options[:1]:
+            placed = _placed(world, claims, option, found, exact_limit)
+            if placed is not None:
+                found.append(placed)
+    return min(found, default=None, key=lambda placed: placed.latency_cycles)
+
+
+def _placed(
+    world: World, decision: Decision, layout: Layout, found: list[Placed], exact_limit: float
+) -> Placed | None:
+    """A layout with addresses; None where there are none, or no need of them."""
+    dram = world.site.hardware.dram
+    timeline = overlap(layout, dram)
+    if any(placed.latency_cycles <= timeline.latency_cycles for placed in found):
+        return None
+    wanted, numbers = rectangles(layout.buffers)
+    offsets = place(wanted, world.problem.capacity_bytes, exact_limit=exact_limit)
     if offsets is None:
         return None
-    return Placed(
-        decision, layout, run(layout, world.site.hardware.dram), tuple(offsets[n] for n in numbers)
-    )
+    modelled = run(layout, dram).latency_cycles
+    return Placed(decision, layout, timeline, tuple(offsets[n] for n in numbers), modelled)
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

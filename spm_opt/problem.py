@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from spm_opt.errors import InputError
 
@@ -75,6 +75,30 @@ class WeightLoad:
     moved_bytes: int
 
 
+class Overlap(NamedTuple):
+    """Prices of a candidate where its transfers may run beside the steps around it.
+
+    Attributes
+    ----------
+    window_cycles : int
+        From the start of its first computation to the end of its last, no fewer.
+    queue_cycles : int
+        Of all its streams.
+    first_cycles : int
+        Of the loads that its first tile waits for.
+    ahead_cycles : int
+        Of the loads that may run before it: those of the first tiles, as many as it is deep.
+    behind_cycles : int
+        Of the stores that may run behind it: those of the last tiles, and out of whole maps.
+    """
+
+    window_cycles: int = 0
+    queue_cycles: int = 0
+    first_cycles: int = 0
+    ahead_cycles: int = 0
+    behind_cycles: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A group under one tiling and one residency pattern; all its prices are constants.
@@ -108,6 +132,8 @@ class Candidate:
         How to run it: index into the planner's table of tilings.
     least_dma_cycles : int
         `dma_cycles` if cutting cost nothing: no schedule does better.
+    overlap : Overlap
+        What it costs where steps are no barriers.
     """
 
     first: int
@@ -124,6 +150,7 @@ class Candidate:
     dram_bytes: int
     recipe: int
     least_dma_cycles: int
+    overlap: Overlap = Overlap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +171,8 @@ class Problem:
         Whether a map that lies in DRAM may be loaded whole and kept.
     cuts : bool
         Whether prefetches may be cut, to fill the gaps between streams.
+    overlap : bool
+        Whether transfers may run beside the steps around theirs; otherwise steps are barriers.
     """
 
     parts: int
@@ -154,6 +183,7 @@ class Problem:
     prefetch: bool = True
     reload: bool = True
     cuts: bool = True
+    overlap: bool = False
 
     def __post_init__(self) -> None:
         if self.capacity_bytes <= 0:

@@ -6,12 +6,20 @@ can check it without the planner. It says *what* happens and *when*, never how i
 How a schedule executes
 -----------------------
 The compute engine runs `Schedule.computes` in their order, the DMA engine runs
-`Schedule.transfers` in theirs. Steps are separated by barriers: no command of a step starts before
-every compute and every *step transfer* of the step before has ended. A **step transfer** (``tile``
-is not None, or ``kind`` is store, or ``step == need_step``) belongs to its step; a **prefetch**
-(a load with ``step < need_step``) may start as soon as step ``step`` has begun, may run across
-barriers, and must have ended before step ``need_step`` begins. Every command starts as soon as
-its engine, the barrier and its data allow: the cycles in the schedule are exactly those.
+`Schedule.transfers` in theirs. Every command starts as soon as its engine, its data and its space
+allow: the cycles in the schedule are exactly those. Steps are no barriers; what they settle is
+space, which is claimed and released at their boundaries:
+
+- a **load** starts after all computes of the steps before the first of its buffer;
+- a **store** ends before any compute of a step behind its ``need_step``, which is its own step or,
+  where its buffer stays, a later one; stores keep their order, and stand in the queue before the
+  loads into buffers that begin behind their ``need_step``.
+
+A compute waits for the whole loads (``tile`` None) into the buffers that it touches. Within a step
+a tile computes after its own loads; a load of tile ``t`` waits for the compute of tile
+``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t`` waits
+for the store of tile ``t - depth`` where the output is a rolling buffer. A **prefetch** is a whole
+load with ``step < need_step``.
 
 A step that computes channels ``[b, e)`` of a layer reads all of an operand, unless the operator
 is *channelwise* in it (`Network.operand_channels`): then it reads channels ``[b, e)`` of the
@@ -21,10 +29,6 @@ A map may lie inside another (`spm_opt.graph.pieces`): a layer whose output is a
 concatenated map may write those channels of a buffer of that map, and a layer that reads a piece
 may read them there, or stream them from there. A concatenation all of whose pieces lie in place,
 and a split, then compute nothing.
-
-Within a step a tile computes after its own loads; a load of tile ``t`` waits for the compute of
-tile ``t - depth`` (whose rows it overwrites); a store waits for its tile; a compute of tile ``t``
-waits for the store of tile ``t - depth`` where the output is a rolling buffer.
 """
 
 from __future__ import annotations
@@ -99,9 +103,9 @@ class Transfer:
     buffer : int
         Index into `Schedule.buffers`.
     step : int
-        Step in whose DMA program the transfer stands.
+        Step that it belongs to; of a prefetch one of the steps before, from its claim on.
     need_step : int
-        First step that reads what was loaded; `step` for stores.
+        First step that reads what was loaded; last step in which what is stored may still move.
     tile : int or None
         Tile of the step's stream that it belongs to; None for a whole tensor.
     rows : (int, int)
@@ -188,6 +192,7 @@ class Step:
     halo : str
         ``retain`` or ``recompute``.
     start_cycle, end_cycle : int
+        From the end of the last computation before to the end of its own last one.
     """
 
     layers: tuple[str, ...]

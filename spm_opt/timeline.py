@@ -26,7 +26,8 @@ class Timeline:
     @property
     def latency_cycles(self) -> int:
         """End of the last command."""
-        return self.steps[-1].end_cycle if self.steps else 0
+        ends = [step.end_cycle for step in self.steps[-1:]]
+        return max([*ends, *(transfer.end_cycle for transfer in self.transfers[-1:])], default=0)
 
 
 def run(layout: Layout, dram: Dram) -> Timeline:

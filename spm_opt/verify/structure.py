@@ -214,9 +214,9 @@ def _transfer(
     if not transfer.step <= transfer.need_step < len(schedule.steps):
         yield f"{where} stands in step {transfer.step} but is needed by step {transfer.need_step}"
     if transfer.need_step != transfer.step and (
-        transfer.kind == "store" or transfer.tile is not None
+        transfer.kind == "load" and transfer.tile is not None
     ):
-        yield f"{where} belongs to step {transfer.step} but names another need_step"
+        yield f"{where} belongs to a tile of step {transfer.step} but names another need_step"
     if transfer.piece is not None:
         yield from _piece(where, transfer, layers)
     limit = schedule.network.tensors[transfer.tensor].rows if transfer.role == "map" else 0

@@ -1,14 +1,17 @@
 """Start cycles: run the two engines anew and compare every cycle exactly.
 
-A tile is one unit: all its computes wait for the loads of the whole step (``tile`` None), for the
-loads of the tile and, where the step stores from a rolling buffer, for the stores of tile
-``t - depth``; a load of tile ``t`` waits for all computes of tile ``t - depth``; a store waits for
-all computes of its tile (of the step, where it names no tile and its buffer is written there).
-Whether these waits suffice is not asked here: see `spm_opt.verify.races` and `.data`.
+A tile is one unit: all its computes wait for the loads of the tile and, where the step stores from
+a rolling buffer, for the stores of tile ``t - depth``; a load of tile ``t`` waits for all computes
+of tile ``t - depth``; a store waits for all computes of its tile (of the step, where it names no
+tile and its buffer is written there). A compute waits for whole loads into the buffers it touches,
+and for the stores that must have ended before its step; a load waits for all computes of the steps
+before the first of its buffer. Whether these waits suffice is not asked here: see
+`spm_opt.verify.races` and `.data`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +48,6 @@ class _Awaited:
 class _Task:
     """One command as its engine sees it."""
 
-    step: int
     cycles: int
     waits: tuple[Key, ...]
     keys: tuple[Key, ...]
@@ -66,12 +68,9 @@ class Run:
 class _Machine:
     """Two engines, their queues, and what every wait is about."""
 
-    def __init__(self, queues: tuple[list[_Task], list[_Task]], steps: int) -> None:
-        self.queues, self.steps = queues, steps
+    def __init__(self, queues: tuple[list[_Task], list[_Task]]) -> None:
+        self.queues = queues
         self.runs: tuple[list[Run], list[Run]] = ([], [])
-        #: start of every step that can begin; one entry more than steps is the end
-        self.step_starts = [0]
-        self._step_done = [_NOTHING_DONE]
         self._awaited: dict[Key, _Awaited] = defaultdict(_Awaited)
         for queue in queues:
             for task in queue:
@@ -79,24 +78,9 @@ class _Machine:
                     self._awaited[key].outstanding += 1
 
     def execute(self) -> None:
-        """Run every command as soon as its engine, barrier and waits allow."""
-        progress = True
-        while progress:
-            opened = self._open_steps()
-            ran = [self._run_engine(engine) for engine in (0, 1)]
-            progress = opened or any(ran)
-
-    def _open_steps(self) -> bool:
-        opened = False
-        while len(self.step_starts) <= self.steps:
-            last = len(self.step_starts) - 1
-            ended = self._awaited[_end_of(last)]
-            if ended.outstanding:
-                break
-            self.step_starts.append(max(self.step_starts[last], ended.end_cycle))
-            self._step_done.append(_join(self._step_done[last], ended.done))
-            opened = True
-        return opened
+        """Run every command as soon as its engine and waits allow."""
+        while any([self._run_engine(engine) for engine in (0, 1)]):
+            pass
 
     def _run_engine(self, engine: int) -> bool:
         queue, runs = self.queues[engine], self.runs[engine]
@@ -106,15 +90,15 @@ class _Machine:
         return len(runs) > before
 
     def _can_start(self, task: _Task) -> bool:
-        return task.step < len(self.step_starts) and not any(
+        return not any(
             key in self._awaited and self._awaited[key].outstanding for key in task.waits
         )
 
     def _start(self, engine: int, task: _Task) -> None:
         runs = self.runs[engine]
-        start, done = self.step_starts[task.step], self._step_done[task.step]
+        start, done = 0, _NOTHING_DONE
         if runs:
-            start, done = max(start, runs[-1].end_cycle), _join(done, runs[-1].done)
+            start, done = runs[-1].end_cycle, runs[-1].done
         for key in task.waits:
             if key in self._awaited:
                 start = max(start, self._awaited[key].end_cycle)
@@ -137,67 +121,82 @@ class Replay:
 
     computes: list[Run]
     transfers: list[Run]
-    step_starts: list[int]
 
 
 def replay(facts: Facts) -> Replay:
     """Execute the schedule anew, from its commands' order, prices and waits alone."""
     schedule = facts.schedule
+    computed = sorted({command.step for command in schedule.computes})
+    released = sorted({t.need_step for t in schedule.transfers if t.kind == "store"})
+    before = (None, *(command.step for command in schedule.computes))
     computes = [
-        _Task(command.step, cycles, _compute_waits(facts, command), _compute_keys(command))
-        for command, cycles in zip(schedule.computes, compute_durations(facts), strict=True)
+        # the engine is in order: one compute of a step waits for all stores
+        _Task(
+            cycles,
+            _compute_waits(facts, command, released if command.step != last else []),
+            _compute_keys(command),
+        )
+        for command, last, cycles in zip(
+            schedule.computes, before, compute_durations(facts), strict=False
+        )
     ]
     transfers = [
-        _Task(command.step, cycles, _transfer_waits(facts, command), _transfer_keys(facts, command))
+        _Task(cycles, _transfer_waits(facts, command, computed), _transfer_keys(facts, command))
         for command, cycles in zip(schedule.transfers, transfer_durations(facts), strict=True)
     ]
-    machine = _Machine((computes, transfers), len(schedule.steps))
+    machine = _Machine((computes, transfers))
     machine.execute()
-    return Replay(machine.runs[0], machine.runs[1], machine.step_starts)
+    return Replay(machine.runs[0], machine.runs[1])
 
 
 def _join(a: Clock, b: Clock) -> Clock:
     return max(a[0], b[0]), max(a[1], b[1])
 
 
-def _end_of(step: int) -> Key:
-    return "end", step, None
-
-
 def _compute_keys(compute: Compute) -> tuple[Key, ...]:
     return (
         ("computes", compute.step, compute.tile),
         (f"writers of {compute.output}", compute.step, None),
-        _end_of(compute.step),
+        ("lane", compute.step, None),
     )
 
 
 def _transfer_keys(facts: Facts, transfer: Transfer) -> tuple[Key, ...]:
-    if is_prefetch(transfer):
-        return (_end_of(transfer.need_step - 1),)
-    end = _end_of(transfer.step)
     if transfer.kind == "load":
-        return (("loads", transfer.step, transfer.tile), end)
+        if transfer.tile is None:
+            return (("into", transfer.buffer, None),)
+        return (("loads", transfer.step, transfer.tile),)
+    released = ("released", transfer.need_step, None)
     if facts.schedule.buffers[transfer.buffer].kind in ROLLING_OUTPUTS:
-        return (("stores", transfer.step, transfer.tile), end)
-    return (end,)
+        return (("stores", transfer.step, transfer.tile), released)
+    return (released,)
 
 
-def _compute_waits(facts: Facts, compute: Compute) -> tuple[Key, ...]:
+def _compute_waits(facts: Facts, compute: Compute, released: list[int]) -> tuple[Key, ...]:
+    """What a compute waits for; `released` are the steps that some store must not outlast."""
     step, tile = compute.step, compute.tile
     depth = facts.schedule.steps[step].depth
-    return ("loads", step, None), ("loads", step, tile), ("stores", step, tile - depth)
+    touched = {*compute.inputs, *compute.weights, compute.output}
+    return (
+        ("loads", step, tile), ("stores", step, tile - depth),
+        *(("into", buffer, None) for buffer in sorted(touched)),
+        *(("released", other, None) for other in released[: bisect_left(released, step)]),
+    )  # fmt: skip
 
 
-def _transfer_waits(facts: Facts, transfer: Transfer) -> tuple[Key, ...]:
+def _transfer_waits(facts: Facts, transfer: Transfer, computed: list[int]) -> tuple[Key, ...]:
+    """What a transfer waits for; `computed` are the steps that compute anything."""
     step, tile = transfer.step, transfer.tile
     if transfer.kind == "store":
         if tile is None:
             return ((f"writers of {transfer.buffer}", step, None),)
         return (("computes", step, tile),)
+    # the engine is in order: the last step before the claim stands for all
+    claim = bisect_left(computed, facts.schedule.buffers[transfer.buffer].first_step)
+    waits: tuple[Key, ...] = (("lane", computed[claim - 1], None),) if claim else ()
     if tile is None:
-        return ()
-    return (("computes", step, tile - facts.schedule.steps[step].depth),)
+        return waits
+    return (*waits, ("computes", step, tile - facts.schedule.steps[step].depth))
 
 
 def start_cycles(facts: Facts) -> Iterator[str]:
@@ -209,11 +208,12 @@ def start_cycles(facts: Facts) -> Iterator[str]:
     for index, transfer in enumerate(schedule.transfers):
         found = transfer.start_cycle, transfer.end_cycle
         yield from _differs(transfer_label(facts, index), found, _span(machine.transfers, index))
+    ends = {c.step: run.end_cycle for c, run in zip(schedule.computes, machine.computes, strict=False)}
+    start = 0
     for index, step in enumerate(schedule.steps):
-        expected = None
-        if index + 1 < len(machine.step_starts):
-            expected = machine.step_starts[index], machine.step_starts[index + 1]
-        yield from _differs(f"step {index}", (step.start_cycle, step.end_cycle), expected)
+        end = ends.get(index, start)
+        yield from _differs(f"step {index}", (step.start_cycle, step.end_cycle), (start, end))
+        start = end
 
 
 def _span(runs: list[Run], index: int) -> tuple[int, int] | None:

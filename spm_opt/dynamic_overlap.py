@@ -1,0 +1,145 @@
+"""The clock where steps are no barriers: a bound on every plan of that space, and good plans.
+
+It follows the compute engine: a label's cost is the cycle at which the last computation of a step
+ends. ``PROGRESS`` is how many cycles of transfers the queue can have done by then beyond all that
+the steps so far ask of it, their stores included. It is negative while stores are to come, and
+positive where loads of later steps are there. Relations that every plan keeps (see
+`spm_opt.schedule` for the rules):
+
+- Computations of a step take no less than its window, and begin no sooner than the constants of
+  its first part and the loads of its first tile are there, and all stores but those of the step
+  before: the queue cannot have done more than time allows.
+- When its last computation ends, no more may be missing than the stores that it and the step
+  before may leave for later.
+- What is there of later steps is constants, in order of use, that fit beside the step; and of the
+  next step what its own buffers hold, as far as the queue had time for more than the constants:
+  the label's *surplus*.
+
+Left out are the space of buffers that are claimed early or released late, the order of transfers
+in the queue, and latencies of cuts: the optimum is a bound. Labels are compared in cost, and in
+cost less progress, with and without surplus and stores to come: waiting adds to both.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from spm_opt.dynamic_table import (
+    CANDIDATE,
+    COST,
+    MOVE,
+    OWN,
+    PROGRESS,
+    Block,
+    Ints,
+    Labels,
+    Move,
+    Prices,
+    Step,
+    Table,
+    reload_prices,
+)
+from spm_opt.problem import Candidate
+
+#: rows of the labels: what the queue had time for beyond what had space; stores that may be to come
+SURPLUS, TO_COME = range(OWN, OWN + 2)
+_ROWS: Final = OWN + 2
+
+
+class Overlapping:
+    """Transfers beside the steps around theirs."""
+
+    def start(self) -> Labels:
+        """The label at the beginning."""
+        return np.array([[0], [0], [-1], [-1], [-1], [0], [0]], dtype=np.int64)
+
+    def prune(self, found: list[Labels], prices: Prices) -> Labels:
+        """Labels that no other one, waiting if it must, makes superfluous."""
+        merged = np.concatenate(found, axis=1)
+        progress = merged[PROGRESS]
+        ahead = np.stack((
+            np.zeros_like(progress), progress, progress + merged[TO_COME],
+            progress + merged[SURPLUS], progress + merged[SURPLUS] + merged[TO_COME],
+        ))  # fmt: skip
+        return merged[:, _undominated(merged[COST] - prices.per_cycle * ahead)]
+
+    def advance(
+        self,
+        table: Table,
+        v: int,
+        labels: Labels,
+        number: int,
+        moves: list[Move | None],
+        chosen: Ints,
+        room: Ints,
+    ) -> Labels:
+        """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
+        block, prices = table.blocks[v].only(chosen), table.prices
+        front, moved = reload_prices(table.problem, moves)
+        front, moved = front[block.family], moved[block.family] + block.dram
+        ahead, queue = block.ahead + front, block.queue + front
+        constants = np.where(block.streamed, 0, table.ready[block.end] - table.ready[v])
+        soonest = block.first + np.where(block.streamed, 0, table.ready[v + 1] - table.ready[v])
+        to_come = labels[TO_COME][:, None]
+        before = labels[PROGRESS][:, None] + np.minimum(labels[SURPLUS][:, None], ahead)
+        # nothing passes constants that are streamed
+        before = np.where(block.streamed, np.minimum(before, ahead), before)
+        wait = np.maximum(0, soonest - to_come - before)
+        after = before + wait + block.window - queue - constants
+        held = np.maximum(0, -(block.behind + to_come) - after)
+        # behind the last step nothing is left for later
+        held = np.where(block.end == table.problem.parts, np.maximum(held, -after), held)
+        after = after + held
+        limit = self._limit(table, v, block, room)
+        cost = labels[COST][:, None] + prices.per_byte * moved
+        cost = cost + prices.per_cycle * (wait + block.window + held)
+        parent = number + np.arange(labels.shape[1])[:, None]
+        columns = np.broadcast_arrays(
+            cost, np.minimum(after, limit), parent, block.index, block.family,
+            np.clip(after - limit, 0, table.most_ahead[block.end]), block.behind,
+        )  # fmt: skip
+        joined = np.stack(columns).reshape(_ROWS, -1)
+        return joined[:, np.argsort(joined[MOVE], kind="stable")]
+
+    def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
+        """Cycles of a path."""
+        prices = table.prices
+        return (cost - prices.per_byte * dram_bytes) // prices.per_cycle if prices.per_cycle else 0
+
+    def step(self, table: Table, label: Ints, move: Move) -> Step:
+        """The step that led to a label."""
+        end = table.problem.candidates[int(label[CANDIDATE])].end
+        loaded = int(table.ready[end]) + max(0, int(label[PROGRESS]))
+        return Step(int(label[CANDIDATE]), move.reloads, move.pinned_bytes, loaded)
+
+    def limit_before(self, table: Table, candidate: Candidate, step: Step, before: int) -> int:
+        """Progress beyond which nothing may have been loaded before a step begins."""
+        ready = table.ready
+        if candidate.streams_weights and ready[candidate.end] > ready[candidate.first]:
+            return int(ready[candidate.first])
+        room = table.problem.capacity_bytes - step.pinned_bytes - candidate.work_bytes
+        reach = int(np.searchsorted(table.space, table.space[candidate.first] + room, "right")) - 1
+        return int(ready[max(reach, candidate.end)])
+
+    def _limit(self, table: Table, v: int, block: Block, room: Ints) -> Ints:
+        """Cycles of later constants that fit beside each candidate."""
+        if not table.problem.prefetch:
+            return np.zeros_like(room)
+        base = np.where(block.streamed, block.end, v)
+        reach = np.searchsorted(table.space, table.space[base] + room, side="right") - 1
+        limit: Ints = table.ready[np.maximum(reach, block.end)] - table.ready[block.end]
+        return limit
+
+
+def _undominated(keys: Ints) -> Ints:
+    """Columns that no other one is at most as large as in every row; of equal ones the first."""
+    total = keys.sum(axis=0, dtype=np.float64)
+    left = np.argsort(total, kind="stable")
+    kept: list[int] = []
+    while len(left):
+        best = left[0]
+        kept.append(int(best))
+        left = left[(keys[:, left] < keys[:, best : best + 1]).any(axis=0)]
+    return np.array(kept, dtype=np.int64)

@@ -42,6 +42,8 @@ __all__ = ["Prices", "Solved", "solve_dynamic"]
 
 #: fillings of the scratchpad among which a beam is divided
 _SHELVES = 8
+#: steps in which room for claims is told apart where steps overlap
+_ROOM_SHELVES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def solve_dynamic(
     stopped : callable
         Asked between boundaries; True ends the search without a plan.
     """
-    table, clock = Table(problem, prices), Overlapping() if problem.overlap else Barriers()
+    table, clock = Table(problem, prices), _clock(problem)
     open_: list[dict[Residency, list[Labels]]] = [{} for _ in range(problem.parts + 1)]
     open_[0][_first_residency(problem)] = [clock.start()]
     complete = True
@@ -93,6 +95,12 @@ def solve_dynamic(
         for state, labels in states.items():
             _expand(table, clock, v, state, labels, open_)
     return _result(table, clock, open_[problem.parts], complete)
+
+
+def _clock(problem: Problem) -> Clock:
+    if problem.overlap:
+        return Overlapping(max(1, problem.capacity_bytes // _ROOM_SHELVES))
+    return Barriers()
 
 
 def _beam(table: Table, states: dict[Residency, Labels], width: int) -> list[Residency]:

@@ -43,17 +43,28 @@ from spm_opt.dynamic_table import (
 )
 from spm_opt.problem import Candidate
 
-#: rows of the labels: what the queue had time for beyond what had space; stores that may be to come
-SURPLUS, TO_COME = range(OWN, OWN + 2)
-_ROWS: Final = OWN + 2
+#: rows of the labels: what the queue had time for beyond what had space; stores that may be to
+#: come; space that the last step left for claims, and space that those stores need
+SURPLUS, TO_COME, ROOM, OUT = range(OWN, OWN + 4)
+_ROWS: Final = OWN + 4
 
 
 class Overlapping:
-    """Transfers beside the steps around theirs."""
+    """Transfers beside the steps around theirs.
+
+    Parameters
+    ----------
+    shelf_bytes : int
+        Room for early claims is rounded up to a multiple of it, and space of late releases down,
+        so that fewer labels differ.
+    """
+
+    def __init__(self, shelf_bytes: int) -> None:
+        self.shelf_bytes = shelf_bytes
 
     def start(self) -> Labels:
         """The label at the beginning."""
-        return np.array([[0], [0], [-1], [-1], [-1], [0], [0]], dtype=np.int64)
+        return np.array([[0], [0], [-1], [-1], [-1], *([0] for _ in range(4))], dtype=np.int64)
 
     def prune(self, found: list[Labels], prices: Prices) -> Labels:
         """Labels that no other one, waiting if it must, makes superfluous."""
@@ -63,7 +74,8 @@ class Overlapping:
             np.zeros_like(progress), progress, progress + merged[TO_COME],
             progress + merged[SURPLUS], progress + merged[SURPLUS] + merged[TO_COME],
         ))  # fmt: skip
-        return merged[:, _undominated(merged[COST] - prices.per_cycle * ahead)]
+        keys = merged[COST] - prices.per_cycle * ahead
+        return merged[:, _undominated(np.concatenate((keys, -merged[ROOM:OUT], merged[OUT:])))]
 
     def advance(
         self,
@@ -79,14 +91,17 @@ class Overlapping:
         block, prices = table.blocks[v].only(chosen), table.prices
         front, moved = reload_prices(table.problem, moves)
         front, moved = front[block.family], moved[block.family] + block.dram
-        ahead, queue = block.ahead + front, block.queue + front
+        queue, left = block.queue + front, room - block.own_space
         constants = np.where(block.streamed, 0, table.ready[block.end] - table.ready[v])
-        soonest = block.first + np.where(block.streamed, 0, table.ready[v + 1] - table.ready[v])
-        to_come = labels[TO_COME][:, None]
-        before = labels[PROGRESS][:, None] + np.minimum(labels[SURPLUS][:, None], ahead)
-        # nothing passes constants that are streamed
-        before = np.where(block.streamed, np.minimum(before, ahead), before)
+        waited = block.first + _awaited_reloads(table, v, moves)[block.family]
+        soonest = waited + np.where(block.streamed, 0, table.ready[v + 1] - table.ready[v])
+        # stores go on beside a step that has room for their buffer
+        to_come = np.where(labels[OUT][:, None] <= left, labels[TO_COME][:, None], 0)
+        before = self._before(table, v, labels, block, moves, front)
         wait = np.maximum(0, soonest - to_come - before)
+        # all constants are there when the last layer that has some begins
+        loaded = np.maximum(0, waited + constants - to_come - before)
+        wait = np.maximum(wait, loaded + block.compute - block.enter - block.window)
         after = before + wait + block.window - queue - constants
         held = np.maximum(0, -(block.behind + to_come) - after)
         # behind the last step nothing is left for later
@@ -96,12 +111,44 @@ class Overlapping:
         cost = labels[COST][:, None] + prices.per_byte * moved
         cost = cost + prices.per_cycle * (wait + block.window + held)
         parent = number + np.arange(labels.shape[1])[:, None]
+        most_early = table.most_early[block.end]
         columns = np.broadcast_arrays(
             cost, np.minimum(after, limit), parent, block.index, block.family,
             np.clip(after - limit, 0, table.most_ahead[block.end]), block.behind,
+            np.minimum(-(-left // self.shelf_bytes) * self.shelf_bytes, most_early),
+            block.late // self.shelf_bytes * self.shelf_bytes,
         )  # fmt: skip
         joined = np.stack(columns).reshape(_ROWS, -1)
         return joined[:, np.argsort(joined[MOVE], kind="stable")]
+
+    def _before(
+        self,
+        table: Table,
+        v: int,
+        labels: Labels,
+        block: Block,
+        moves: list[Move | None],
+        front: Ints,
+    ) -> Ints:
+        """What the queue can have done for a step before it: constants alone, or its loads too.
+
+        Buffers that are claimed early lie beside the step before; what constants then have no space
+        is taken back.
+        """
+        maps = table.problem.maps
+        reloads = [min((maps[t].size_bytes for t in m.reloads), default=0) if m else 0 for m in moves]
+        whole = np.array(reloads, dtype=np.int64)[block.family]
+        smallest = np.where(whole > 0, np.where(block.early > 0, np.minimum(whole, block.early), whole), block.early)
+        progress, room = labels[PROGRESS][:, None], labels[ROOM][:, None]
+        beside = room - smallest
+        reach = np.searchsorted(table.space, table.space[v] + beside, side="right") - 1
+        kept = np.minimum(progress, table.ready[np.maximum(reach, v)] - table.ready[v])
+        spare = progress + labels[SURPLUS][:, None] - kept
+        early = kept + np.minimum(spare, block.ahead + front)
+        # nothing passes constants that are streamed
+        kept_alone = np.where(block.streamed, np.minimum(progress, 0), progress)
+        early = np.where(block.streamed, np.minimum(early, block.ahead + front), early)
+        return np.where(beside >= 0, np.maximum(kept_alone, early), kept_alone)
 
     def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
         """Cycles of a path."""
@@ -131,6 +178,18 @@ class Overlapping:
         reach = np.searchsorted(table.space, table.space[base] + room, side="right") - 1
         limit: Ints = table.ready[np.maximum(reach, block.end)] - table.ready[block.end]
         return limit
+
+
+def _awaited_reloads(table: Table, v: int, moves: list[Move | None]) -> Ints:
+    """Cycles of whole loads that the first part of each family reads."""
+    maps = table.problem.maps
+    return np.array(
+        [
+            sum(maps[t].reload_cycles for t in move.reloads if v in maps[t].readers) if move else 0
+            for move in moves
+        ],
+        dtype=np.int64,
+    )
 
 
 def _undominated(keys: Ints) -> Ints:

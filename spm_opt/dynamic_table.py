@@ -66,7 +66,7 @@ class Block:
         What each family asks for.
     family, index, duration, dma, work, dram : int64 array (candidates,)
         Family and number of each candidate, and its prices.
-    window, queue, first, ahead, behind : int64 array (candidates,)
+    window, queue, first, ahead, behind, early, late, enter, compute : int64 array (candidates,)
         Prices where steps overlap, as in `Overlap`.
     end, own_space : int64 array (candidates,)
         Part where it ends, and space of the constants that it holds.
@@ -87,6 +87,10 @@ class Block:
     first: Ints
     ahead: Ints
     behind: Ints
+    early: Ints
+    late: Ints
+    enter: Ints
+    compute: Ints
     end: Ints
     own_space: Ints
     streamed: NDArray[np.bool_]
@@ -135,6 +139,8 @@ class Table:
         self.leaving = Leaving(problem)
         #: by boundary, the most that a step beginning there can load before it begins
         self.most_ahead = _most_ahead(problem)
+        #: and the most space that may matter for it: of its buffers, and of all constants to come
+        self.most_early = _most_early(problem, self.space)
         #: every kept label
         self.kept: list[Labels] = []
         self.count = 0
@@ -181,6 +187,14 @@ def _most_ahead(problem: Problem) -> Ints:
     return found
 
 
+def _most_early(problem: Problem, space: Ints) -> Ints:
+    found = np.zeros(problem.parts + 1, dtype=np.int64)
+    for c in problem.candidates:
+        whole = max((problem.maps[t].size_bytes for t in c.reads), default=0)
+        found[c.first] = max(found[c.first], c.overlap.early_bytes, whole)
+    return found + space[-1] - space
+
+
 def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[Block]:
     groups: list[dict[tuple[object, ...], list[int]]] = [{} for _ in range(problem.parts)]
     for k, c in enumerate(problem.candidates):
@@ -196,18 +210,18 @@ def _block(
     index = [k for members in families for k in members]
     used = [problem.candidates[k] for k in index]
     rows = [
-        (n, k, c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes, *c.overlap, c.end,
-         c.first)
+        (n, k, c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes, *c.overlap,
+         c.compute_cycles, c.end, c.first)
         for k, c, n in zip(index, used, [n for n, f in enumerate(families) for _ in f], strict=True)
     ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 13).T
-    end, first = columns[11], columns[12]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 17).T
+    end, first = columns[15], columns[16]
     # without constants there is nothing to stream
     streams = np.array([c.streams_weights for c in used], dtype=bool) & (ready[end] > ready[first])
     own = np.where(streams, 0, space[end] - space[first])
     samples = tuple(problem.candidates[members[0]] for members in families)
     needs = tuple(_needs(problem, sample, writes) for sample in samples)
-    return Block(samples, needs, *columns[:12], own, streams)
+    return Block(samples, needs, *columns[:16], own, streams)
 
 
 def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> Needs:

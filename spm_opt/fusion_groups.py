@@ -114,6 +114,8 @@ class Group:
         Kept maps that may take the space of dying ones.
     stripe_bytes : mapping of int to int64 array (cuttings,)
         Stripes of the layers of the chain, by place, that have one.
+    enter : int64 array (cuttings,) or None
+        Cycles of the first tile before the last layer that has constants; None for none.
     """
 
     first: int
@@ -129,6 +131,7 @@ class Group:
     borders: tuple[list[Use], ...]
     takeovers: tuple[Takeover, ...] = ()
     stripe_bytes: Mapping[int, Ints] = field(default_factory=dict)
+    enter: Ints | None = None
 
 
 def all_groups(
@@ -193,6 +196,15 @@ class _ChainLoads:
         """Cycles of each tile."""
         return sum_of(c for i, c in enumerate(self.cycles) if i not in shared.elided)
 
+    def enter(self, site: Site, chain: Chain) -> Ints | None:
+        """Cycles of the first tile of each cutting before the last layer that has constants."""
+        layers = [site.network.layers[index] for index in chain.layers]
+        last = next((i for i, layer in enumerate(layers) if layer.weight_bytes), len(layers))
+        if last + 1 >= len(layers):
+            return None
+        firsts = [begin for begin, _ in chain.cuts.spans()]
+        return sum_of(cycles[firsts] for cycles in self.cycles[last + 1 :])
+
     def stripes(self, shared: Sharing) -> Ints:
         """Space of the stripes in each cutting."""
         own = [b for i, b in enumerate(self.stripe_bytes) if b is not None and not shared.free(i)]
@@ -228,6 +240,7 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights:
         chain.cuts, loads.compute(shared), None, np.stack([stripes] * len(DEPTHS)), weights,
         np.full_like(stripes, moved), False, _sorted(borders), takeovers(site, chain, halo),
         {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
+        loads.enter(site, chain),
     )  # fmt: skip
 
 

@@ -23,8 +23,10 @@ from spm_opt.tiling import Ints
 
 #: array elements that wait to be timed before they are
 _MOST_PENDING: Final = 4_000_000
+#: more space than any buffer has
+_NONE: Final = 2**62
 #: row of an option's variant, behind its family and prices
-_VARIANT: Final = 11
+_VARIANT: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class _Family:
 class _Pending:
     """Pipelines of one group, cutting and depth that wait for their spans."""
 
-    known: Ints  # (family work dram variant compute, options)
+    known: Ints  # (family work dram variant compute early late enter, options)
     compute: Ints  # (tiles,)
     load: Ints  # (options, tiles), as the next two
     store: Ints
@@ -91,8 +93,12 @@ class Pricer:
         # nor is a second buffer of use where nothing is transferred
         fits[still, 1:] = False
         dram = _combined(table, [use.dram_bytes for use in uses]) + group.weight_bytes
+        streamed = None if group.load is None else group.space_bytes
+        early = _least(table, uses, "stream", streamed)
+        late = _least(table, uses, "store", None)
         used: NDArray[np.bool_] = np.any(fits, axis=(1, 2))
-        self._queue(group, table[used], uses, _Priced(fits, still, work, dram).only(used))
+        priced = _Priced(fits, still, work, dram, early, late)
+        self._queue(group, table[used], uses, priced.only(used))
 
     def _queue(self, group: Group, table: Ints, uses: list[Use], priced: _Priced) -> None:
         family = self._family_numbers(group, table, uses)
@@ -103,6 +109,8 @@ class Pricer:
         known = np.stack((
             family[pattern], priced.work[pattern, depth, cutting], priced.dram[pattern, cutting],
             variant, group.cuts.total(group.compute)[cutting],
+            priced.early[pattern, depth, cutting], priced.late[pattern, depth, cutting],
+            np.zeros_like(cutting) if group.enter is None else group.enter[cutting],
         ))  # fmt: skip
         still = priced.still[pattern]
         # options without transfers last as long as they compute
@@ -168,13 +176,14 @@ class Pricer:
         self._pending, self._waiting = {}, 0
 
     def _record(self, known: Ints, spans: Spans) -> None:
-        family, work, dram, variant, compute = known
+        family, work, dram, variant, compute, early, late, enter = known
         window = spans.window
         self._done.append(np.stack((
             family, spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, work, dram,
             window.window_cycles, window.queue_cycles, window.first_cycles,
             # more of these is better
-            -window.ahead_cycles, -window.behind_cycles, variant, compute,
+            -window.ahead_cycles, -window.behind_cycles, early, late, -enter, variant,
+            compute,
         )))  # fmt: skip
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
@@ -211,9 +220,11 @@ class _Priced:
     still: NDArray[np.bool_]
     work: Ints
     dram: Ints
+    early: Ints
+    late: Ints
 
     def only(self, chosen: NDArray[np.bool_]) -> _Priced:
-        return _Priced(self.fits[chosen], self.still[chosen], self.work[chosen], self.dram[chosen])
+        return _Priced(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
 def _distinct(maps: list[int]) -> tuple[int, ...]:
@@ -270,6 +281,20 @@ def _combined(table: Ints, prices: list[Ints]) -> Ints:
     return sums
 
 
+def _least(table: Ints, uses: list[Use], kind: str, other: Ints | None) -> Ints:
+    """Least space (patterns, depths, cuttings) of a buffer that uses of a kind have, or `other`.
+
+    0 where there is none.
+    """
+    shape = (len(table), *uses[0].space_bytes.shape)
+    least = np.full(shape, _NONE) if other is None else np.broadcast_to(other, shape).copy()
+    for n, use in enumerate(uses):
+        if use.kind == kind:
+            chosen = table[:, n].astype(bool)[:, None, None]
+            least = np.where(chosen, np.minimum(least, use.space_bytes), least)
+    return np.where(least == _NONE, 0, least)
+
+
 def _loads(group: Group, table: Ints, uses: list[Use]) -> tuple[Ints, Ints, Ints]:
     """Cycles (patterns, tiles) of loads, of stores out of rolling buffers, and out of maps."""
     load, store, written = (
@@ -314,11 +339,17 @@ def _in_order(options: Ints, families: list[_Family]) -> Ints:
     return options[:, np.lexsort((options[0], options[_VARIANT], end, first))]
 
 
+def _overlap(
+    window: int, queue: int, first: int, ahead: int, behind: int, early: int, late: int, enter: int
+) -> Overlap:
+    return Overlap(window, queue, first, -ahead, -behind, early, late, -enter)
+
+
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:
     for k, row in enumerate(rows):
-        number, duration, dma, least, work, dram, window, queue, first, ahead, behind, _, compute = row
+        number, duration, dma, least, work, dram, *overlap, _, compute = row
         family = families[number]
         yield Candidate(
             family.first, family.end, family.reads, family.streams, family.keeps, family.stores,
-            family.streams_weights, duration, dma, compute, work, dram, k, least, Overlap(window, queue, first, -ahead, -behind),
+            family.streams_weights, duration, dma, compute, work, dram, k, least, _overlap(*overlap),
         )  # fmt: skip

@@ -90,6 +90,11 @@ class Overlap(NamedTuple):
         Of the loads that may run before it: those of the first tiles, as many as it is deep.
     behind_cycles : int
         Of the stores that may run behind it: those of the last tiles, and out of whole maps.
+    early_bytes, late_bytes : int
+        Space of the smallest buffer that must be claimed before it for the former, and held behind
+        it for the latter.
+    enter_cycles : int
+        Of its first tile, before the last layer that has constants: these are there by then.
     """
 
     window_cycles: int = 0
@@ -97,6 +102,9 @@ class Overlap(NamedTuple):
     first_cycles: int = 0
     ahead_cycles: int = 0
     behind_cycles: int = 0
+    early_bytes: int = 0
+    late_bytes: int = 0
+    enter_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)

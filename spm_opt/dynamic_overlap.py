@@ -22,6 +22,7 @@ cost less progress, with and without surplus and stores to come: waiting adds to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -47,6 +48,7 @@ from spm_opt.problem import Candidate
 #: come; space that the last step left for claims, and space that those stores need
 SURPLUS, TO_COME, ROOM, OUT = range(OWN, OWN + 4)
 _ROWS: Final = OWN + 4
+_NO_SPACE: Final = 2**62
 
 
 class Overlapping:
@@ -93,15 +95,16 @@ class Overlapping:
         front, moved = front[block.family], moved[block.family] + block.dram
         queue, left = block.queue + front, room - block.own_space
         constants = np.where(block.streamed, 0, table.ready[block.end] - table.ready[v])
-        waited = block.first + _awaited_reloads(table, v, moves)[block.family]
-        soonest = waited + np.where(block.streamed, 0, table.ready[v + 1] - table.ready[v])
         # stores go on beside a step that has room for their buffer
         to_come = np.where(labels[OUT][:, None] <= left, labels[TO_COME][:, None], 0)
-        before = self._before(table, v, labels, block, moves, front)
-        wait = np.maximum(0, soonest - to_come - before)
+        there = _There.of(table, v, labels, block, moves)
+        ahead = labels[PROGRESS][:, None] + labels[SURPLUS][:, None] + to_come
+        first = np.where(block.streamed, 0, table.ready[v + 1] - table.ready[v])
+        wait = np.maximum(0, there.missing(first, ahead))
         # all constants are there when the last layer that has some begins
-        loaded = np.maximum(0, waited + constants - to_come - before)
+        loaded = np.maximum(0, there.missing(constants, ahead))
         wait = np.maximum(wait, loaded + block.compute - block.enter - block.window)
+        before = there.before
         after = before + wait + block.window - queue - constants
         held = np.maximum(0, -(block.behind + to_come) - after)
         # behind the last step nothing is left for later
@@ -120,35 +123,6 @@ class Overlapping:
         )  # fmt: skip
         joined = np.stack(columns).reshape(_ROWS, -1)
         return joined[:, np.argsort(joined[MOVE], kind="stable")]
-
-    def _before(
-        self,
-        table: Table,
-        v: int,
-        labels: Labels,
-        block: Block,
-        moves: list[Move | None],
-        front: Ints,
-    ) -> Ints:
-        """What the queue can have done for a step before it: constants alone, or its loads too.
-
-        Buffers that are claimed early lie beside the step before; what constants then have no space
-        is taken back.
-        """
-        maps = table.problem.maps
-        reloads = [min((maps[t].size_bytes for t in m.reloads), default=0) if m else 0 for m in moves]
-        whole = np.array(reloads, dtype=np.int64)[block.family]
-        smallest = np.where(whole > 0, np.where(block.early > 0, np.minimum(whole, block.early), whole), block.early)
-        progress, room = labels[PROGRESS][:, None], labels[ROOM][:, None]
-        beside = room - smallest
-        reach = np.searchsorted(table.space, table.space[v] + beside, side="right") - 1
-        kept = np.minimum(progress, table.ready[np.maximum(reach, v)] - table.ready[v])
-        spare = progress + labels[SURPLUS][:, None] - kept
-        early = kept + np.minimum(spare, block.ahead + front)
-        # nothing passes constants that are streamed
-        kept_alone = np.where(block.streamed, np.minimum(progress, 0), progress)
-        early = np.where(block.streamed, np.minimum(early, block.ahead + front), early)
-        return np.where(beside >= 0, np.maximum(kept_alone, early), kept_alone)
 
     def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
         """Cycles of a path."""
@@ -180,7 +154,95 @@ class Overlapping:
         return limit
 
 
-def _awaited_reloads(table: Table, v: int, moves: list[Move | None]) -> Ints:
+@dataclass(frozen=True, slots=True)
+class _There:
+    """What may be there of each candidate's loads when the step before it ends.
+
+    Its streams if their buffer finds room beside that step, its whole maps if they do; constants in
+    the room that is left. What constants then have no space is taken back.
+
+    Attributes
+    ----------
+    before : int64 array (labels, candidates)
+        What the queue can have done for the step.
+    waited : int64 array (candidates,)
+        Cycles of the loads that its first tile waits for, constants left out.
+    early : int64 array (labels, candidates)
+        How many of them can be done.
+    constants : int64 array (labels, candidates)
+        How many cycles of constants.
+    """
+
+    before: Ints
+    waited: Ints
+    early: Ints
+    constants: Ints
+
+    def missing(self, constants: Ints, ahead: Ints) -> Ints:
+        """Cycles of the first tile's loads, and of these constants, that cannot be there.
+
+        ``ahead`` is what the queue can have done in all.
+        """
+        done = np.minimum(ahead, np.minimum(self.constants, constants) + self.early)
+        return self.waited + constants - done
+
+    @staticmethod
+    def of(
+        table: Table,
+        v: int,
+        labels: Labels,
+        block: Block,
+        moves: list[Move | None],
+    ) -> _There:
+        """For candidates of a block, after labels."""
+        room = labels[ROOM][:, None]
+        whole, ahead, awaited = (row[block.family] for row in _whole_maps(table, v, moves))
+        parts = (
+            # space, cycles that may be done before, cycles of these that the first tile waits for
+            (block.early, block.ahead - block.tile_ahead, block.first - block.tile_first),
+            (block.tile_space, block.tile_ahead, block.tile_first),
+            (whole, ahead, awaited),
+        )
+        space, early, first = np.full(room.shape, _NO_SPACE), 0, 0
+        for size, cycles, soon in parts:
+            fits = (room >= size) & (cycles > 0)
+            space = np.where(fits, np.minimum(space, size), space)
+            early = early + np.where(fits, cycles, 0)
+            first = first + np.where(fits, soon, 0)
+        space = np.where(space == _NO_SPACE, 0, space)
+        reach = np.searchsorted(table.space, table.space[v] + room - space, side="right") - 1
+        constants = table.ready[np.maximum(reach, v)] - table.ready[v]
+        progress, surplus = labels[PROGRESS][:, None], labels[SURPLUS][:, None]
+        # nothing passes constants that are streamed
+        alone = np.where(block.streamed, np.minimum(progress, 0), progress)
+        kept = np.where(block.streamed, np.minimum(progress, 0), np.minimum(progress, constants))
+        before = np.maximum(alone, kept + np.minimum(progress + surplus - kept, early))
+        alone_reach = np.searchsorted(table.space, table.space[v] + room, side="right") - 1
+        most = table.ready[np.maximum(alone_reach, v)] - table.ready[v]
+        all_awaited = block.first + _awaited(table, v, moves)[block.family]
+        return _There(before, all_awaited, first, np.broadcast_to(most, before.shape))
+
+
+def _whole_maps(table: Table, v: int, moves: list[Move | None]) -> tuple[Ints, Ints, Ints]:
+    """Least size of the whole maps of each family that may be loaded ahead, and cycles of these.
+
+    Also the cycles of those that its first part reads. One that the part before wrote is stored
+    when that has ended.
+    """
+    maps = table.problem.maps
+    rows: list[tuple[int, int, int]] = []
+    for move in moves:
+        found = [maps[t] for t in (move.reloads if move else ())]
+        found = [m for m in found if max(m.writers, default=-1) < v - 1]
+        rows.append((
+            min((m.size_bytes for m in found), default=0), sum(m.reload_cycles for m in found),
+            sum(m.reload_cycles for m in found if v in m.readers),
+        ))  # fmt: skip
+    size, ahead, awaited = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    return size, ahead, awaited
+
+
+def _awaited(table: Table, v: int, moves: list[Move | None]) -> Ints:
     """Cycles of whole loads that the first part of each family reads."""
     maps = table.problem.maps
     return np.array(

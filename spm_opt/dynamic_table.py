@@ -66,7 +66,7 @@ class Block:
         What each family asks for.
     family, index, duration, dma, work, dram : int64 array (candidates,)
         Family and number of each candidate, and its prices.
-    window, queue, first, ahead, behind, early, late, enter, compute : int64 array (candidates,)
+    window, queue, first, ahead, behind, early, late, enter, tile_space, tile_first, tile_ahead, compute : int64 array (candidates,)
         Prices where steps overlap, as in `Overlap`.
     end, own_space : int64 array (candidates,)
         Part where it ends, and space of the constants that it holds.
@@ -90,6 +90,9 @@ class Block:
     early: Ints
     late: Ints
     enter: Ints
+    tile_space: Ints
+    tile_first: Ints
+    tile_ahead: Ints
     compute: Ints
     end: Ints
     own_space: Ints
@@ -214,14 +217,14 @@ def _block(
          c.compute_cycles, c.end, c.first)
         for k, c, n in zip(index, used, [n for n, f in enumerate(families) for _ in f], strict=True)
     ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 17).T
-    end, first = columns[15], columns[16]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 20).T
+    end, first = columns[18], columns[19]
     # without constants there is nothing to stream
     streams = np.array([c.streams_weights for c in used], dtype=bool) & (ready[end] > ready[first])
     own = np.where(streams, 0, space[end] - space[first])
     samples = tuple(problem.candidates[members[0]] for members in families)
     needs = tuple(_needs(problem, sample, writes) for sample in samples)
-    return Block(samples, needs, *columns[:16], own, streams)
+    return Block(samples, needs, *columns[:19], own, streams)
 
 
 def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> Needs:

@@ -26,7 +26,7 @@ _MOST_PENDING: Final = 4_000_000
 #: more space than any buffer has
 _NONE: Final = 2**62
 #: row of an option's variant, behind its family and prices
-_VARIANT: Final = 14
+_VARIANT: Final = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Family:
 class _Pending:
     """Pipelines of one group, cutting and depth that wait for their spans."""
 
-    known: Ints  # (family work dram variant compute early late enter, options)
+    known: Ints  # (family work dram variant compute early late enter and of constants, options)
     compute: Ints  # (tiles,)
     load: Ints  # (options, tiles), as the next two
     store: Ints
@@ -93,9 +93,7 @@ class Pricer:
         # nor is a second buffer of use where nothing is transferred
         fits[still, 1:] = False
         dram = _combined(table, [use.dram_bytes for use in uses]) + group.weight_bytes
-        streamed = None if group.load is None else group.space_bytes
-        early = _least(table, uses, "stream", streamed)
-        late = _least(table, uses, "store", None)
+        early, late = _least(table, uses, "stream"), _least(table, uses, "store")
         used: NDArray[np.bool_] = np.any(fits, axis=(1, 2))
         priced = _Priced(fits, still, work, dram, early, late)
         self._queue(group, table[used], uses, priced.only(used))
@@ -111,6 +109,7 @@ class Pricer:
             variant, group.cuts.total(group.compute)[cutting],
             priced.early[pattern, depth, cutting], priced.late[pattern, depth, cutting],
             np.zeros_like(cutting) if group.enter is None else group.enter[cutting],
+            *_first_constants(group, cutting, depth),
         ))  # fmt: skip
         still = priced.still[pattern]
         # options without transfers last as long as they compute
@@ -176,14 +175,15 @@ class Pricer:
         self._pending, self._waiting = {}, 0
 
     def _record(self, known: Ints, spans: Spans) -> None:
-        family, work, dram, variant, compute, early, late, enter = known
+        family, work, dram, variant, compute, early, late, *first = known
+        enter, space, one, some = first
         window = spans.window
         self._done.append(np.stack((
             family, spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, work, dram,
             window.window_cycles, window.queue_cycles, window.first_cycles,
             # more of these is better
-            -window.ahead_cycles, -window.behind_cycles, early, late, -enter, variant,
-            compute,
+            -window.ahead_cycles, -window.behind_cycles, early, late, -enter,
+            space, -one, -some, variant, compute,
         )))  # fmt: skip
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
@@ -281,18 +281,28 @@ def _combined(table: Ints, prices: list[Ints]) -> Ints:
     return sums
 
 
-def _least(table: Ints, uses: list[Use], kind: str, other: Ints | None) -> Ints:
-    """Least space (patterns, depths, cuttings) of a buffer that uses of a kind have, or `other`.
-
-    0 where there is none.
-    """
-    shape = (len(table), *uses[0].space_bytes.shape)
-    least = np.full(shape, _NONE) if other is None else np.broadcast_to(other, shape).copy()
+def _least(table: Ints, uses: list[Use], kind: str) -> Ints:
+    """Least space (patterns, depths, cuttings) of a buffer that uses of a kind have; 0 for none."""
+    least = np.full((len(table), *uses[0].space_bytes.shape), _NONE)
     for n, use in enumerate(uses):
         if use.kind == kind:
             chosen = table[:, n].astype(bool)[:, None, None]
             least = np.where(chosen, np.minimum(least, use.space_bytes), least)
     return np.where(least == _NONE, 0, least)
+
+
+def _first_constants(group: Group, cutting: Ints, depth: Ints) -> tuple[Ints, Ints, Ints]:
+    """Of options: space of streamed constants, cycles of the first tile's, and of those ahead."""
+    if group.load is None:
+        none = np.zeros_like(cutting)
+        return none, none, none
+    firsts = np.array([begin for begin, _ in group.cuts.spans()])
+    one = group.load[firsts]
+    two = one + np.array([
+        group.load[begin + 1] if end - begin > 1 else 0 for begin, end in group.cuts.spans()
+    ])  # fmt: skip
+    space = np.broadcast_to(group.space_bytes, (len(DEPTHS), len(firsts)))
+    return space[depth, cutting], one[cutting], np.where(depth == 0, one[cutting], two[cutting])
 
 
 def _loads(group: Group, table: Ints, uses: list[Use]) -> tuple[Ints, Ints, Ints]:
@@ -339,10 +349,9 @@ def _in_order(options: Ints, families: list[_Family]) -> Ints:
     return options[:, np.lexsort((options[0], options[_VARIANT], end, first))]
 
 
-def _overlap(
-    window: int, queue: int, first: int, ahead: int, behind: int, early: int, late: int, enter: int
-) -> Overlap:
-    return Overlap(window, queue, first, -ahead, -behind, early, late, -enter)
+def _overlap(prices: list[int]) -> Overlap:
+    window, queue, first, ahead, behind, early, late, enter, space, one, some = prices
+    return Overlap(window, queue, first, -ahead, -behind, early, late, -enter, space, -one, -some)
 
 
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:
@@ -351,5 +360,5 @@ def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Cand
         family = families[number]
         yield Candidate(
             family.first, family.end, family.reads, family.streams, family.keeps, family.stores,
-            family.streams_weights, duration, dma, compute, work, dram, k, least, _overlap(*overlap),
+            family.streams_weights, duration, dma, compute, work, dram, k, least, _overlap(overlap),
         )  # fmt: skip

@@ -90,12 +90,13 @@ class _Shop:
         """Stores come first: in their order, which loads may have to stand behind."""
         programs = self.layout.programs
         jobs: list[_Job] = []
-        #: last store that each step's end awaits, and last one of each map
-        released, stored = [-1] * (len(programs) + 1), dict[str, int]()
+        #: last store that each step's end awaits, and all of each map
+        released, stored = [-1] * (len(programs) + 1), dict[str, list[int]]()
         for program in programs:
             for stores in program.stores:
                 for store in stores:
-                    released[store.need_step + 1] = stored[store.tensor] = len(jobs)
+                    released[store.need_step + 1] = len(jobs)
+                    stored.setdefault(store.tensor, []).append(len(jobs))
                     jobs.append(self._store(store, len(jobs) - 1))
         behind = list(accumulate(released, max))
         for program in programs:
@@ -103,7 +104,8 @@ class _Shop:
             for load in loads:
                 last = behind[self.layout.buffers[load.buffer].first_step]
                 if load.role == "map":
-                    last = max(last, stored.get(load.tensor, -1))
+                    found = (n for n in reversed(stored.get(load.tensor, ())) if _meets(jobs[n].transfer, load))
+                    last = max(last, next(found, -1))
                 jobs.append(self._load(load, last))
         return jobs
 
@@ -158,6 +160,14 @@ def _name(transfer: Transfer) -> tuple[str, int, int | None, tuple[int, int], in
     """What tells transfers apart; pieces of one have the same."""
     first = 0 if transfer.channels is None else transfer.channels[0]
     return transfer.kind, transfer.buffer, transfer.tile, transfer.rows, first
+
+
+def _meets(store: Transfer, load: Transfer) -> bool:
+    """Whether two transfers of a map move an element in common."""
+    rows = store.rows[0] < load.rows[1] and load.rows[0] < store.rows[1]
+    if not rows or store.channels is None or load.channels is None:
+        return rows
+    return store.channels[0] < load.channels[1] and load.channels[0] < store.channels[1]
 
 
 class _Engines:

@@ -91,10 +91,12 @@ class Overlap(NamedTuple):
     behind_cycles : int
         Of the stores that may run behind it: those of the last tiles, and out of whole maps.
     early_bytes, late_bytes : int
-        Space of the smallest buffer that must be claimed before it for the former, and held behind
-        it for the latter.
+        Space of the smallest buffer of a map that must be claimed before it for the former, and
+        held behind it for the latter.
     enter_cycles : int
         Of its first tile, before the last layer that has constants: these are there by then.
+    constants_bytes, first_constants, ahead_constants : int
+        Space of streamed constants, and their share of `first_cycles` and `ahead_cycles`.
     """
 
     window_cycles: int = 0
@@ -105,6 +107,9 @@ class Overlap(NamedTuple):
     early_bytes: int = 0
     late_bytes: int = 0
     enter_cycles: int = 0
+    constants_bytes: int = 0
+    first_constants: int = 0
+    ahead_constants: int = 0
 
 
 @dataclass(frozen=True, slots=True)

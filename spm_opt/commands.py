@@ -45,7 +45,7 @@ class _Queues:
     writers: dict[tuple[int, int], int] = field(default_factory=dict)
     #: last whole load into each buffer
     into: dict[int, int] = field(default_factory=dict)
-    #: last compute before each step, and last store that must have ended before its computes
+    #: last compute before each step, and last transfer that must have ended before its computes
     before: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -269,6 +269,7 @@ def _queues(schedule: Schedule) -> _Queues:
                 found.stores[transfer.step, transfer.tile] = place
         elif transfer.tile is None:
             found.into[transfer.buffer] = place
+            released[schedule.buffers[transfer.buffer].end_step] = place
         else:
             found.loads[transfer.step, transfer.tile] = place
     found.before = list(zip(accumulate(computed, max), accumulate(released, max), strict=True))

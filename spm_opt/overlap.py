@@ -121,7 +121,8 @@ class _Shop:
     def _load(self, load: Transfer, behind: int) -> _Job:
         after = self.lane[self.layout.buffers[load.buffer].first_step]
         if load.tile is None:
-            return _Job(load, after, self.touched.get(load.buffer, _NEVER), behind)
+            released = self.next[self.layout.buffers[load.buffer].end_step - 1]
+            return _Job(load, after, self.touched.get(load.buffer, released), behind)
         depth = self.layout.programs[load.step].step.depth
         after = max(after, self.last_of.get((load.step, load.tile - depth), -1))
         return _Job(load, after, self.first_of[load.step, load.tile], behind)

@@ -44,7 +44,7 @@ STATES = (24, 800, 4000)
 CPSAT_SECONDS = 5.0
 #: shares of the capacity, in thousandths, for plans whose transfers cross steps: what is left is
 #: room for claims a step early and releases a step late
-OVERLAP_SHARES = (1000, 970, 940, 900, 850, 800)
+OVERLAP_SHARES = (1000, 950, 880)
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 

@@ -10,7 +10,8 @@ The compute engine runs `Schedule.computes` in their order, the DMA engine runs
 allow: the cycles in the schedule are exactly those. Steps are no barriers; what they settle is
 space, which is claimed and released at their boundaries:
 
-- a **load** starts after all computes of the steps before the first of its buffer;
+- a **load** starts after all computes of the steps before the first of its buffer, and ends before
+  any compute of a step behind the last;
 - a **store** ends before any compute of a step behind its ``need_step``, which is its own step or,
   where its buffer stays, a later one; stores keep their order, and stand in the queue before the
   loads into buffers that begin behind their ``need_step``.

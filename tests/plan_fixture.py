@@ -21,6 +21,7 @@ from spm_opt.graph.ops import Concat, Slice
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
+from spm_opt.overlap import overlap
 from spm_opt.parts import source_order
 from spm_opt.problem import Candidate, Problem, led, written
 from spm_opt.schedule import Provenance, Schedule
@@ -326,7 +327,9 @@ def schedule_of(world: World, decision: Decision) -> Schedule | None:
     ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
     if max(ends) > world.site.hardware.spm.capacity_bytes:
         return None
-    placed = Placed(decision, layout, run(layout, world.site.hardware.dram), tuple(offsets))
+    dram = world.site.hardware.dram
+    timeline, modelled = overlap(layout, dram), run(layout, dram).latency_cycles
+    placed = Placed(decision, layout, timeline, tuple(offsets), modelled)
     return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))
 
 

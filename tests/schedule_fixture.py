@@ -7,7 +7,7 @@ moved and which buffer holds them is spelled out in each schedule below.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -111,10 +111,9 @@ class Draft:
     def weights(self, layer: str, steps: tuple[int, int]) -> int:
         return self.buffer(f"w.{layer}", "weights", layer, 1, self.layer(layer).weight_bytes, steps)
 
-    def _begin(self, step: int, engine: Sequence[Compute | Transfer], after: Sequence[int]) -> int:
+    def _begin(self, engine: Sequence[Compute | Transfer], after: Iterable[int]) -> int:
         free = engine[-1].end_cycle if engine else 0
-        barrier = max((end for s, end in self.ends.items() if s < step), default=0)
-        return max(free, barrier, *after, 0)
+        return max(free, *after, 0)
 
     def load_weights(
         self, layer: str, buffer: int, step: int = 0, need: int | None = None,
@@ -155,13 +154,15 @@ class Draft:
 
     def _transfer(self, transfer: Transfer, after: Sequence[int]) -> int:
         moved = moved_bytes(self.hardware.dram, transfer.run_bytes, transfer.runs)
-        start = self._begin(transfer.step, self.transfers, after)
+        claimed: list[int] = []
+        if transfer.kind == "load":
+            first = self.buffers[transfer.buffer].first_step
+            claimed = [c.end_cycle for c in self.computes if c.step < first]
+        start = self._begin(self.transfers, (*claimed, *after))
         end = start + transfer_cycles(self.hardware.dram, moved)
         self.transfers.append(
             replace(transfer, moved_bytes=moved, start_cycle=start, end_cycle=end)
         )
-        holds_up = transfer.need_step - 1 if transfer.need_step > transfer.step else transfer.step
-        self.ends[holds_up] = max(self.ends.get(holds_up, 0), end)
         return end
 
     def compute(
@@ -182,23 +183,30 @@ class Draft:
                 part,
             )[0]
         )  # fmt: skip
-        start = self._begin(step, self.computes, after)
+        touched = {reads, output, weights}
+        awaited = [
+            t.end_cycle
+            for t in self.transfers
+            if (t.kind == "store" and t.need_step < step)
+            or (t.kind == "load" and t.tile is None and t.buffer in touched)
+        ]
+        start = self._begin(self.computes, (*awaited, *after))
         self.computes.append(
             Compute(
                 layer, step, tile, rows, channels, (reads,), () if weights is None else (weights,),
                 output, start, start + cycles,
             )
         )  # fmt: skip
-        self.ends[step] = max(self.ends.get(step, 0), start + cycles)
         return start + cycles
 
     def finish(self, recomputed_macs: int = 0, idle: Sequence[str] = ()) -> Schedule:
         """The schedule with steps timed and totals claimed; layers `idle` need never run."""
         steps, begin = [], 0
         for i, step in enumerate(self.steps):
-            end = max(begin, self.ends.get(i, 0))
+            end = max([begin, *(c.end_cycle for c in self.computes if c.step == i)])
             steps.append(replace(step, start_cycle=begin, end_cycle=end))
             begin = end
+        begin = max([begin, *(t.end_cycle for t in self.transfers)])
         weights = sum(t.moved_bytes for t in self.transfers if t.role == "weights")
         maps = sum(t.moved_bytes for t in self.transfers if t.role == "map")
         network = self.network

@@ -12,8 +12,9 @@ from oracles import Cost, brute_force, by_dynamic, cost_of, dram_bytes, latency,
 from random_worlds import random_problem
 from small_problems import fmap, group, problem
 
-from spm_opt import dynamic
-from spm_opt.dynamic import Labels, Prices, solve_dynamic
+from spm_opt import dynamic, dynamic_barriers, dynamic_table
+from spm_opt.dynamic import Prices, solve_dynamic
+from spm_opt.dynamic_table import Labels
 from spm_opt.fusion_dominance import essential
 from spm_opt.late import claim_late
 from spm_opt.problem import Problem
@@ -93,7 +94,7 @@ def count_labels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]
     """Labels kept since the last call."""
     counted = [0]
 
-    class Counting(dynamic._Table):
+    class Counting(dynamic_table.Table):
         def keep(self, labels: Labels) -> int:
             counted[0] += labels.shape[1]
             return super().keep(labels)
@@ -102,7 +103,7 @@ def count_labels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]
         counted[0], total = 0, counted[0]
         return total
 
-    monkeypatch.setattr(dynamic, "_Table", Counting)
+    monkeypatch.setattr(dynamic, "Table", Counting)
     return read
 
 
@@ -112,7 +113,7 @@ def count_labels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]
 def test_without_truncation_plans_are_too_full(monkeypatch: pytest.MonkeyPatch):
     assert optimum(NO_SPACE) == truth(NO_SPACE) == 8
     everything = NO_SPACE.weights[2].cycles
-    monkeypatch.setattr(dynamic, "_truncated", lambda p, limit: np.minimum(p, everything))
+    monkeypatch.setattr(dynamic_barriers, "_truncated", lambda p, limit: np.minimum(p, everything))
     assert optimum(NO_SPACE) == 6
 
 
@@ -123,18 +124,18 @@ def test_to_decide_how_much_to_prefetch_gains_nothing(
 ):
     """Labels that prefetched less are added: more labels, the same optima."""
 
-    def with_less(found: list[Labels], prices: Prices) -> Labels:
+    def with_less(clock, found: list[Labels], prices: Prices) -> Labels:
         less = [labels.copy() for labels in found]
         for labels in less:
-            labels[dynamic.PROGRESS] = np.maximum(labels[dynamic.PROGRESS] - 1, 0)
-        return np.concatenate((pareto_only(found, prices), *less), axis=1)
+            labels[dynamic_table.PROGRESS] = np.maximum(labels[dynamic_table.PROGRESS] - 1, 0)
+        return np.concatenate((pareto_only(clock, found, prices), *less), axis=1)
 
     count_labels()
     small = [(case, cost) for case, cost in problems if case.parts <= 3]
     assert len(small) >= 10
     assert [by_dynamic(case, "latency")[0] for case, _ in small] == [cost for _, cost in small]
     few = count_labels()
-    monkeypatch.setattr(dynamic, "_prune", with_less)
+    monkeypatch.setattr(dynamic_barriers.Barriers, "prune", with_less)
     assert [by_dynamic(case, "latency")[0] for case, _ in small] == [cost for _, cost in small]
     assert count_labels() > 2 * few
 
@@ -142,17 +143,17 @@ def test_to_decide_how_much_to_prefetch_gains_nothing(
 # --------------------------------------------------------------------------- waiting is a move
 
 
-def pareto_only(found: list[Labels], prices: Prices) -> Labels:
+def pareto_only(clock, found: list[Labels], prices: Prices) -> Labels:
     """Drops only labels that another one beats in cost and progress both."""
     merged = np.concatenate(found, axis=1)
-    merged = merged[:, np.lexsort((-merged[dynamic.PROGRESS], merged[dynamic.COST]))]
-    best = np.maximum.accumulate(merged[dynamic.PROGRESS])
-    kept = np.concatenate((np.ones(1, dtype=bool), merged[dynamic.PROGRESS][1:] > best[:-1]))
+    merged = merged[:, np.lexsort((-merged[dynamic_table.PROGRESS], merged[dynamic_table.COST]))]
+    best = np.maximum.accumulate(merged[dynamic_table.PROGRESS])
+    kept = np.concatenate((np.ones(1, dtype=bool), merged[dynamic_table.PROGRESS][1:] > best[:-1]))
     return merged[:, kept]
 
 
-def cheapest_only(found: list[Labels], prices: Prices) -> Labels:
-    return pareto_only(found, prices)[:, :1]
+def cheapest_only(clock, found: list[Labels], prices: Prices) -> Labels:
+    return pareto_only(clock, found, prices)[:, :1]
 
 
 def test_waiting_makes_labels_superfluous(
@@ -163,7 +164,7 @@ def test_waiting_makes_labels_superfluous(
     for case, cost in problems:
         assert by_dynamic(case, "latency")[0] == cost
     few = count_labels()
-    monkeypatch.setattr(dynamic, "_prune", pareto_only)
+    monkeypatch.setattr(dynamic_barriers.Barriers, "prune", pareto_only)
     for case, cost in problems:
         assert by_dynamic(case, "latency")[0] == cost
     assert count_labels() > few
@@ -171,7 +172,7 @@ def test_waiting_makes_labels_superfluous(
 
 def test_the_cheapest_label_is_not_enough(monkeypatch: pytest.MonkeyPatch):
     assert optimum(SLOW_IS_FAST) == truth(SLOW_IS_FAST) == 10
-    monkeypatch.setattr(dynamic, "_prune", cheapest_only)
+    monkeypatch.setattr(dynamic_barriers.Barriers, "prune", cheapest_only)
     assert optimum(SLOW_IS_FAST) == 12
 
 
@@ -181,37 +182,37 @@ def test_the_cheapest_label_is_not_enough(monkeypatch: pytest.MonkeyPatch):
 def test_a_stream_may_not_find_a_load_under_way(monkeypatch: pytest.MonkeyPatch):
     case = replace(TWO_HALVES, cuts=False)
     assert optimum(case) == truth(case) == 6
-    under_way = dynamic._under_way
+    under_way = dynamic_barriers._under_way
 
     def careless(ready, at_start, moving):
         return under_way(ready, at_start, np.zeros_like(moving))
 
-    monkeypatch.setattr(dynamic, "_under_way", careless)
+    monkeypatch.setattr(dynamic_barriers, "_under_way", careless)
     assert optimum(case) == 5
 
 
 def test_the_load_under_way_may_be_finished_first(monkeypatch: pytest.MonkeyPatch):
     assert optimum(ONE_MORE) == truth(ONE_MORE) == 18
-    under_way = dynamic._under_way
+    under_way = dynamic_barriers._under_way
 
     def never_finished(ready, at_start, moving):
         begun, done, busy = under_way(ready, at_start, moving)
         return begun, done, np.zeros_like(busy)
 
-    monkeypatch.setattr(dynamic, "_under_way", never_finished)
+    monkeypatch.setattr(dynamic_barriers, "_under_way", never_finished)
     assert optimum(ONE_MORE) == 26
 
 
 def test_the_load_under_way_may_not_have_been_begun(monkeypatch: pytest.MonkeyPatch):
     assert optimum(BETTER_LATE) == truth(BETTER_LATE) == 12
-    under_way = dynamic._under_way
+    under_way = dynamic_barriers._under_way
 
     def always_finished(ready, at_start, moving):
         _, done, busy = under_way(ready, at_start, moving)
         # not begun is worth nothing here: as if all constants were forgotten
         return np.where(busy, -(10**6), at_start), done, busy
 
-    monkeypatch.setattr(dynamic, "_under_way", always_finished)
+    monkeypatch.setattr(dynamic_barriers, "_under_way", always_finished)
     assert optimum(BETTER_LATE) == 20
 
 

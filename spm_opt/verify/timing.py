@@ -4,7 +4,7 @@ A tile is one unit: all its computes wait for the loads of the tile and, where t
 a rolling buffer, for the stores of tile ``t - depth``; a load of tile ``t`` waits for all computes
 of tile ``t - depth``; a store waits for all computes of its tile (of the step, where it names no
 tile and its buffer is written there). A compute waits for whole loads into the buffers it touches,
-and for the stores that must have ended before its step; a load waits for all computes of the steps
+and for the transfers that must have ended before its step; a load waits for all computes of the steps
 before the first of its buffer. Whether these waits suffice is not asked here: see
 `spm_opt.verify.races` and `.data`.
 """
@@ -127,7 +127,7 @@ def replay(facts: Facts) -> Replay:
     """Execute the schedule anew, from its commands' order, prices and waits alone."""
     schedule = facts.schedule
     computed = sorted({command.step for command in schedule.computes})
-    released = sorted({t.need_step for t in schedule.transfers if t.kind == "store"})
+    released = sorted({_released(facts, t) for t in schedule.transfers})
     before = (None, *(command.step for command in schedule.computes))
     computes = [
         # the engine is in order: one compute of a step waits for all stores
@@ -164,16 +164,24 @@ def _compute_keys(compute: Compute) -> tuple[Key, ...]:
 def _transfer_keys(facts: Facts, transfer: Transfer) -> tuple[Key, ...]:
     if transfer.kind == "load":
         if transfer.tile is None:
-            return (("into", transfer.buffer, None),)
+            last = _released(facts, transfer)
+            return ("into", transfer.buffer, None), ("released", last, None)
         return (("loads", transfer.step, transfer.tile),)
-    released = ("released", transfer.need_step, None)
+    released = ("released", _released(facts, transfer), None)
     if facts.schedule.buffers[transfer.buffer].kind in ROLLING_OUTPUTS:
         return (("stores", transfer.step, transfer.tile), released)
     return (released,)
 
 
+def _released(facts: Facts, transfer: Transfer) -> int:
+    """Last step in which a transfer may still move: its own, or that of the buffer it fills."""
+    if transfer.kind == "store":
+        return transfer.need_step
+    return facts.schedule.buffers[transfer.buffer].end_step - 1
+
+
 def _compute_waits(facts: Facts, compute: Compute, released: list[int]) -> tuple[Key, ...]:
-    """What a compute waits for; `released` are the steps that some store must not outlast."""
+    """What a compute waits for; `released` are the steps that some transfer must not outlast."""
     step, tile = compute.step, compute.tile
     depth = facts.schedule.steps[step].depth
     touched = {*compute.inputs, *compute.weights, compute.output}

@@ -157,10 +157,10 @@ class _Shop:
         return tuple(found)
 
 
-def _name(transfer: Transfer) -> tuple[str, int, int | None, tuple[int, int], int]:
+def _name(transfer: Transfer) -> tuple[object, ...]:
     """What tells transfers apart; pieces of one have the same."""
-    first = 0 if transfer.channels is None else transfer.channels[0]
-    return transfer.kind, transfer.buffer, transfer.tile, transfer.rows, first
+    where = transfer.tensor, transfer.rows, transfer.channels
+    return transfer.kind, transfer.buffer, transfer.tile, *where
 
 
 def _meets(store: Transfer, load: Transfer) -> bool:

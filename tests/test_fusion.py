@@ -32,8 +32,14 @@ def family(c: Candidate) -> tuple[object, ...]:
     return c.first, c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights
 
 
-def prices(c: Candidate) -> tuple[int, int, int, int, int]:
-    return c.duration_cycles, c.dma_cycles, c.least_dma_cycles, c.work_bytes, c.dram_bytes
+def prices(c: Candidate) -> tuple[int, ...]:
+    """What is paid, with barriers and without; more that may run beside other steps is better."""
+    more = ("ahead_cycles", "behind_cycles", "enter_cycles", "first_constants", "ahead_constants")
+    overlap = c.overlap._asdict()
+    return (
+        c.duration_cycles, c.dma_cycles, c.least_dma_cycles, c.work_bytes, c.dram_bytes,
+        *(-price if name in more else price for name, price in overlap.items()),
+    )  # fmt: skip
 
 
 def best(problem: Problem, weights: Prices) -> int:

@@ -25,6 +25,7 @@ from spm_opt.verify.space import (
     buffer_bytes,
     buffer_placement,
     buffers_apart,
+    needed_when_read,
     sharing_alike,
     touched_while_resident,
 )
@@ -43,6 +44,7 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     buffers_apart,
     sharing_alike,
     touched_while_resident,
+    needed_when_read,
     dram_layout,
     transfer_extent,
     steps_kept,

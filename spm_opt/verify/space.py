@@ -138,6 +138,22 @@ def touched_while_resident(facts: Facts) -> Iterator[str]:
         yield from _outside(facts, transfer.buffer, transfer.step, transfer.need_step, label)
 
 
+def needed_when_read(facts: Facts) -> Iterator[str]:
+    """A whole load names the first step that touches what it brings, and runs before that does."""
+    touched: dict[int, int] = {}
+    for compute in facts.schedule.computes:
+        for number in {*compute.inputs, *compute.weights, compute.output}:
+            touched[number] = min(compute.step, touched.get(number, compute.step))
+    for index, transfer in enumerate(facts.schedule.transfers):
+        if transfer.kind == "load" and transfer.tile is None:
+            first = touched.get(transfer.buffer, transfer.need_step)
+            if transfer.need_step != first:
+                yield (
+                    f"{transfer_label(facts, index)} is needed by step {transfer.need_step}, its "
+                    f"buffer is touched in step {first}"
+                )
+
+
 def _outside(facts: Facts, number: int, first: int, last: int, label: str) -> Iterator[str]:
     buffer = facts.schedule.buffers[number]
     if first < buffer.first_step or last >= buffer.end_step:

@@ -79,8 +79,10 @@ class _Machine:
 
     def execute(self) -> None:
         """Run every command as soon as its engine and waits allow."""
-        while any([self._run_engine(engine) for engine in (0, 1)]):
-            pass
+        progress = True
+        while progress:
+            ran = [self._run_engine(engine) for engine in (0, 1)]
+            progress = any(ran)
 
     def _run_engine(self, engine: int) -> bool:
         queue, runs = self.queues[engine], self.runs[engine]

@@ -181,7 +181,8 @@ def test_wrong_inputs_are_named(program, tmp_path, capsys, arrays, named):
 
 def test_files_that_are_no_arrays_or_programs(program, tmp_path, capsys):
     (tmp_path / "x.npy").write_text("no array")
-    for wrong in (str(tmp_path / "x.npy"), str(tmp_path / "none.npy")):
+    np.savez(tmp_path / "many.npz", X)
+    for wrong in map(str, (tmp_path / "x.npy", tmp_path / "none.npy", tmp_path / "many.npz")):
         assert main(["run", str(program), "--input", wrong, "--input", wrong]) == 1
         assert wrong in capsys.readouterr().err
     assert main(["run", str(tmp_path)]) == 1

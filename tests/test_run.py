@@ -160,6 +160,17 @@ def test_the_compiler_is_the_environments(program, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["compiler"] == COMPILER
 
 
+@needs_compiler
+def test_any_number_of_inputs(tmp_path):
+    b = NetworkBuilder("many")
+    total, *others = [b.input(f"x{i}", (1, 1, 1, 8)) for i in range(70)]
+    for other in others:
+        total = b.add(total, other)
+    b.output(total)
+    spm_opt.emit_c(planned(b, strategy="greedy"), tmp_path)
+    assert spm_opt.run_c(tmp_path).outputs
+
+
 X, Z = np.zeros((1, 2, 8, 6), np.int8), np.zeros((1, 4, 8, 6), np.int8)
 
 

@@ -66,10 +66,12 @@ def _array(path: Path) -> Any:
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or "it is no .npy file"
     except (ValueError, EOFError):
+        # np.load would take archives of several arrays too
         reason = "it is no .npy file"
     raise InputError(f"cannot read the input: {reason}", file=str(path))
 

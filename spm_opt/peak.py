@@ -67,11 +67,12 @@ def _needed_bytes(
     problem = spill_free(
         Problem(len(site.parts), capacity_bytes, feature_maps(site), weight_loads(site), candidates)
     )
-    alive = _alive_bytes(problem)
+    maps, alive = problem.maps, _alive_bytes(problem)
     least: list[int | None] = [None] * problem.parts
     for c in problem.candidates:
         weights = sum(problem.weights[p].size_bytes for p in range(c.first, c.end))
         needed = alive[c.first] + c.work_bytes + (0 if c.streams_weights else weights)
+        needed += sum(maps[t].size_bytes for t in c.reads if _comes_with_its_reader(maps[t]))
         for part in range(c.first, c.end):
             known = least[part]
             least[part] = needed if known is None else min(known, needed)
@@ -95,7 +96,13 @@ def _residency(feature_map: FeatureMap) -> range:
     if not feature_map.readers:
         # an output that nobody reads goes straight to DRAM
         return range(0)
+    if _comes_with_its_reader(feature_map):
+        return range(0)
     if feature_map.in_dram:
-        single = len(feature_map.readers) == 1
-        return range(0) if single else range(feature_map.readers[0], feature_map.last_use + 1)
+        return range(feature_map.readers[0], feature_map.last_use + 1)
     return range(feature_map.birth + 1, feature_map.last_use + 1)
+
+
+def _comes_with_its_reader(feature_map: FeatureMap) -> bool:
+    """Whether a map of the network's inputs takes space in the step of its only reader alone."""
+    return feature_map.in_dram and len(feature_map.readers) == 1

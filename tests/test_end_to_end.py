@@ -98,6 +98,16 @@ def test_info_minimum_peak_is_where_pinning_spills_nothing():
     assert enough.dram_bytes["feature_maps"] == compulsory
 
 
+def test_info_minimum_peak_counts_the_input_that_a_single_layer_reads_whole():
+    builder = spm_opt.NetworkBuilder("one")
+    builder.output(builder.relu(builder.input("x", (1, 16))))
+    figures = spm_opt.info(builder, tiny_hardware())
+    peak = figures["minimum_peak_bytes"]
+    assert peak >= figures["minimum_spm_bytes"]
+    enough = spm_opt.solve(builder, tiny_hardware(peak), strategy="pin", objective="dram", **QUICK)
+    assert enough.dram_bytes["feature_maps"] == 2 * 16
+
+
 def test_command_line_from_a_model_file_to_a_checked_schedule(capsys, tmp_path):
     model, plan = tmp_path / "tiny.yaml", tmp_path / "plan"
     model.write_text(MODEL)

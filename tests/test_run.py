@@ -160,6 +160,17 @@ def test_the_compiler_is_the_environments(program, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["compiler"] == COMPILER
 
 
+@needs_compiler
+def test_any_number_of_inputs(tmp_path):
+    b = NetworkBuilder("many")
+    total, *others = [b.input(f"x{i}", (1, 1, 1, 8)) for i in range(70)]
+    for other in others:
+        total = b.add(total, other)
+    b.output(total)
+    spm_opt.emit_c(planned(b, strategy="greedy"), tmp_path)
+    assert spm_opt.run_c(tmp_path).outputs
+
+
 X, Z = np.zeros((1, 2, 8, 6), np.int8), np.zeros((1, 4, 8, 6), np.int8)
 
 
@@ -181,7 +192,8 @@ def test_wrong_inputs_are_named(program, tmp_path, capsys, arrays, named):
 
 def test_files_that_are_no_arrays_or_programs(program, tmp_path, capsys):
     (tmp_path / "x.npy").write_text("no array")
-    for wrong in (str(tmp_path / "x.npy"), str(tmp_path / "none.npy")):
+    np.savez(tmp_path / "many.npz", X)
+    for wrong in map(str, (tmp_path / "x.npy", tmp_path / "none.npy", tmp_path / "many.npz")):
         assert main(["run", str(program), "--input", wrong, "--input", wrong]) == 1
         assert wrong in capsys.readouterr().err
     assert main(["run", str(tmp_path)]) == 1

@@ -223,7 +223,7 @@ def _reach(scene: Scene, index: int) -> int:
 
 def _largest_sums(scene: Scene) -> Floats:
     """The largest accumulator that each output channel can reach, bias included."""
-    op, kernel = scene.layer.op, scene.array(0).astype(np.int64)
+    op, kernel = scene.layer.op, scene.array(0)
     zero = scene.own.weight_zero_point
     axis = 1 if isinstance(op, ConvTranspose) else 0
     if isinstance(op, ConvTranspose):
@@ -232,8 +232,13 @@ def _largest_sums(scene: Scene) -> Floats:
         kernel = kernel.reshape(op.groups * outputs, -1)
         axis = 0
     rows = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
-    offset = np.zeros((1, 1), np.int64) if zero is None else zero.reshape(-1, 1)
-    sums = np.abs(rows - offset).sum(axis=1) * _reach(scene, 0)
+    offsets = np.broadcast_to(0 if zero is None else zero.ravel(), len(rows)).tolist()
+    # a channel at a time: of all at once, copies in wider integers would be many times as large
+    distances = (
+        np.abs(row.astype(np.int64) - offset).sum()
+        for row, offset in zip(rows, offsets, strict=True)
+    )
+    sums = np.fromiter(distances, np.int64, len(rows)) * _reach(scene, 0)
     if isinstance(op, (Conv, ConvTranspose, Linear)) and op.bias:
         sums = sums + np.abs(scene.array(1).astype(np.int64)).ravel()
     largest: Floats = sums.astype(np.float64)

@@ -12,10 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST_INPUTS = 64 };
-
 typedef struct {
-    const char *weights, *output, *input[MOST_INPUTS];
+    const char *weights, *output, **input;
     int32_t inputs;
 } options;
 
@@ -24,23 +22,23 @@ static void fail(const char *what, const char *which) {
     exit(1);
 }
 
+static void *room(uint64_t bytes) {
+    void *found = calloc(1, (size_t)bytes + 1);
+    if (found == NULL) fail("out of memory", "DRAM");
+    return found;
+}
+
 static options parse(int argc, char **argv) {
     options found = {.weights = "weights.bin"};
+    found.input = room((uint64_t)argc * sizeof *found.input);
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) fail("a value is missing", argv[i]);
         if (strcmp(argv[i], "-w") == 0) found.weights = argv[i + 1];
         else if (strcmp(argv[i], "-o") == 0) found.output = argv[i + 1];
-        else if (strcmp(argv[i], "-i") == 0 && found.inputs < MOST_INPUTS)
-            found.input[found.inputs++] = argv[i + 1];
+        else if (strcmp(argv[i], "-i") == 0) found.input[found.inputs++] = argv[i + 1];
         else fail("no such option", argv[i]);
     }
     if (found.inputs > 0 && found.inputs != network.inputs) fail("one for each input", "-i");
-    return found;
-}
-
-static void *room(uint64_t bytes) {
-    void *found = calloc(1, (size_t)bytes + 1);
-    if (found == NULL) fail("out of memory", "DRAM");
     return found;
 }
 
@@ -157,5 +155,6 @@ int main(int argc, char **argv) {
            (unsigned long long)counts.transfers, (unsigned long long)counts.macs,
            seconds_between(begin, end));
     free(dram);
+    free(given.input);
     return 0;
 }

@@ -102,7 +102,7 @@ def _recomputed_macs(network: Network, computes: tuple[Compute, ...]) -> int:
 
 def _macs(network: Network, compute: Compute) -> int:
     layer = next(layer for layer in network.layers if layer.name == compute.layer)
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     channels = 1 if axis is None else layer.output_shape[axis]
     part = channels if compute.channels is None else compute.channels[1] - compute.channels[0]
     rows = compute.rows[1] - compute.rows[0]

@@ -211,7 +211,7 @@ class _Lowering:
     ) -> Window | None:
         """Constants of output channels in a buffer; None where it has none of them."""
         buffer = self.schedule.buffers[number]
-        axis = layer.op.channel_axis(layer.output_shape)
+        axis = layer.channel_axis
         total = 1 if axis is None else layer.output_shape[axis]
         begin, end = channels or (0, total)
         base, (low, high) = buffer.offset_bytes, buffer.channels or (0, total)
@@ -250,7 +250,7 @@ def channel_layout(network: Network, tensor: str) -> tuple[int, int, int]:
             lead *= extent
         elif i > axis and i != rows:
             rest *= extent
-    return lead, found.shape[axis], rest
+    return lead // found.images, found.shape[axis], rest
 
 
 def _queues(schedule: Schedule) -> _Queues:

@@ -218,7 +218,7 @@ def sum_of(arrays: Iterable[Ints]) -> Ints:
 
 
 def _heights(layer: Layer) -> tuple[int, ...]:
-    return stripe_heights(layer.rows) if layer.op.tileable else (layer.rows,)
+    return stripe_heights(layer.rows, layer.images) if layer.op.tileable else (layer.rows,)
 
 
 def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights: int) -> Group:
@@ -302,7 +302,8 @@ def layer_tile_cycles(site: Site, chain: Chain, i: int) -> Ints:
     layer = site.network.layers[chain.layers[i]]
     dtype = site.network.tensors[layer.output].dtype
     reads = read_bytes(site.network, layer, chain.read[i], layer.weight_bytes)
-    return tile_cycles(layer, dtype, site.hardware, chain.computed[i].count, reads)
+    own = chain.computed[i]
+    return tile_cycles(layer, dtype, site.hardware, own.count, reads, begin=own.begin)
 
 
 def part_cycles(site: Site, layer: Layer, channels: Channels, chain: Chain) -> Ints:
@@ -311,7 +312,8 @@ def part_cycles(site: Site, layer: Layer, channels: Channels, chain: Chain) -> I
     weights = channel_weight_bytes(layer, channels)
     reads = read_bytes(site.network, layer, chain.read[0], weights, channels)
     width = None if channels is None else channels[1] - channels[0]
-    return tile_cycles(layer, dtype, site.hardware, chain.computed[0].count, reads, width)
+    own = chain.computed[0]
+    return tile_cycles(layer, dtype, site.hardware, own.count, reads, width, own.begin)
 
 
 # --------------------------------------------------------------------------- slices

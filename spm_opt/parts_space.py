@@ -26,7 +26,7 @@ from spm_opt.units import align_up, ceil_div
 
 def channel_count(layer: Layer) -> int:
     """Output channels that can be cut apart; 1 where none can."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     return 1 if axis is None or not layer.op.tileable else layer.output_shape[axis]
 
 
@@ -53,7 +53,7 @@ def widest_slice(layer: Layer, count: int) -> Channels:
 
 def channel_weight_bytes(layer: Layer, channels: Channels) -> int:
     """Bytes of the constants of output channels ``[begin, end)``; of all by default."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     if channels is None or axis is None:
         return layer.weight_bytes
     return layer.weight_bytes * (channels[1] - channels[0]) // layer.output_shape[axis]

@@ -92,19 +92,49 @@ class Cuttings:
         return found
 
 
-def stripe_heights(rows: int) -> tuple[int, ...]:
-    """Distinct stripe heights for a map of `rows` rows, tallest first."""
-    heights = {ceil_div(rows, count) for count in STRIPE_COUNTS if count <= rows}
+def stripe_heights(rows: int, images: int = 1) -> tuple[int, ...]:
+    """Distinct stripe heights for a map of `rows` rows of `images` images, tallest first.
+
+    Whole images, and rows of one image.
+    """
+    one = rows // images
+    heights = {one * ceil_div(images, count) for count in STRIPE_COUNTS if count <= images}
+    heights |= {ceil_div(one, count) for count in STRIPE_COUNTS if count <= one}
     return tuple(sorted(heights | {1}, reverse=True))
+
+
+def row_cuttings(layer: Layer, heights: Sequence[int]) -> Cuttings:
+    """Output rows of a layer cut into stripes of each of `heights`.
+
+    The last stripe may be smaller, and so may the last of each image where an image takes several.
+    """
+    one, begins = layer.image_rows, np.arange(layer.images, dtype=np.int64) * layer.image_rows
+    return _side_by_side(
+        heights,
+        [
+            np.add.outer(begins, np.arange(0, one, height, dtype=np.int64)).ravel()
+            if height < one
+            else np.arange(0, layer.rows, height, dtype=np.int64)
+            for height in heights
+        ],
+        layer.rows,
+    )
 
 
 def cuttings(begin: int, end: int, heights: Sequence[int]) -> Cuttings:
     """``[begin, end)`` cut into tiles of each of `heights`; the last tile may be smaller."""
-    counts = np.array([ceil_div(end - begin, height) for height in heights], dtype=np.int64)
+    lows = [np.arange(begin, end, height, dtype=np.int64) for height in heights]
+    return _side_by_side(heights, lows, end)
+
+
+def _side_by_side(heights: Sequence[int], begins: Sequence[Ints], end: int) -> Cuttings:
+    """Tiles that begin at `begins`, for each of `heights`, and last until the next one or `end`."""
+    counts = np.array([len(tiles) for tiles in begins], dtype=np.int64)
     ends = np.cumsum(counts)
     starts = ends - counts
-    low = np.concatenate([np.arange(begin, end, height, dtype=np.int64) for height in heights])
-    high = np.minimum(low + np.repeat(np.array(heights, dtype=np.int64), counts), end)
+    low = np.concatenate(begins)
+    high = np.append(low[1:], end)
+    high[ends - 1] = end
     owner = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     return Cuttings(
         tuple(heights), Rows(low, high), starts[owner], ends[owner] - 1, owner, starts
@@ -113,13 +143,13 @@ def cuttings(begin: int, end: int, heights: Sequence[int]) -> Cuttings:
 
 def needed(row_map: RowMap, rows: Rows, extent: int) -> Rows:
     """Input rows, of `extent`, that output `rows` need; nothing where they are empty."""
+    # rows before the image that a tile begins or ends in, and rows inside it
+    image, inputs = row_map.image_rows or _NO_IMAGES, row_map.image_inputs or extent
+    first, one = np.divmod(rows.begin, image)
+    last, other = np.divmod(rows.end - 1, image)
     if row_map.axis is None:
-        low, high = np.zeros_like(rows.begin), np.full_like(rows.begin, extent)
+        low, high = first * inputs, (last + 1) * inputs
     else:
-        # rows before the image that a tile begins or ends in, and rows inside it
-        image, inputs = row_map.image_rows or _NO_IMAGES, row_map.image_inputs or extent
-        first, one = np.divmod(rows.begin, image)
-        last, other = np.divmod(rows.end - 1, image)
         lowest = (row_map.scale * one + row_map.first) // row_map.divisor
         highest = (row_map.scale * other + row_map.last) // row_map.divisor + 1
         low = first * inputs + np.clip(lowest, 0, inputs)
@@ -206,7 +236,7 @@ class Chain:
 
 def start_chain(network: Network, index: int, heights: Sequence[int]) -> Chain:
     """The chain of the last layer alone, its output cut into stripes of each of `heights`."""
-    cuts = cuttings(0, network.layers[index].rows, heights)
+    cuts = row_cuttings(network.layers[index], heights)
     empty = Chain(cuts, (), (), (), (), (), {network.layers[index].output: cuts.tiles})
     return grow_chain(network, empty, index, "retain", complete=True)
 
@@ -275,6 +305,7 @@ def channel_runs(network: Network, tensor: str, channels: Channels) -> tuple[int
         return 1, map_.row_bytes
     rows = row_axis(map_.shape)
     lead = math.prod(extent for i, extent in enumerate(map_.shape[:axis]) if i != rows)
+    lead //= map_.images
     return lead, map_.row_bytes // lead * (channels[1] - channels[0]) // map_.shape[axis]
 
 

@@ -65,9 +65,11 @@ DRIVER = r"""
 static FILE *jobs, *results;
 static void move(const program_map *map, unsigned char *dram, int in) {
     size_t run = (size_t)map->inner * (size_t)map->element_bytes;
-    for (int64_t o = 0; o < map->outer; o++)
+    for (int64_t o = 0; o < map->images * map->outer; o++)
         for (int64_t r = 0; r < map->rows; r++) {
-            unsigned char *at = dram + map->address + (size_t)(r * map->outer + o) * run;
+            int64_t row = o / map->outer * map->rows + r;
+            unsigned char *at =
+                dram + map->address + (size_t)(row * map->outer + o % map->outer) * run;
             if ((in ? fread(at, 1, run, jobs) : fwrite(at, 1, run, results)) != run) exit(4);
         }
 }

@@ -18,10 +18,11 @@ from spm_opt.verify import verify
 DTYPES = ("int8", "float32")
 
 
-def odd_network(rng: random.Random) -> Network:
+def odd_network(rng: random.Random, images: int = 1) -> Network:
     """Maps of a row or two, windows larger than their maps, strides larger than their windows."""
     b = NetworkBuilder("odd")
-    maps = [b.input("x", (1, rng.choice([1, 2, 3]), rng.choice([1, 2, 3, 5]), rng.choice([1, 3])))]
+    channels = rng.choice([1, 2, 3])
+    maps = [b.input("x", (images, channels, rng.choice([1, 2, 3, 5]), rng.choice([1, 3])))]
     if rng.random() < 0.3:
         maps.append(b.input("y", maps[0].shape))
     for _ in range(rng.randint(2, 5)):
@@ -86,10 +87,11 @@ def drawn_plan(seed: int) -> Drawn:
 def plan_by(rng: random.Random) -> Schedule | None:
     """A network, a chip and a plan as `rng` draws them; None where nothing fits."""
     network = rng.choice(GENERATORS)(rng)
-    return _planned(rng, network.with_dtype(rng.choice(DTYPES)))
+    return planned_by(rng, network.with_dtype(rng.choice(DTYPES)))
 
 
-def _planned(rng: random.Random, network: Network) -> Schedule | None:
+def planned_by(rng: random.Random, network: Network) -> Schedule | None:
+    """A plan of `network` by lot; None where nothing fits."""
     try:
         world = make_world(network, random_chip(rng, network), cuts=rng.random() < 0.6)
     except SpmTooSmallError:

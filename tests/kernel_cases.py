@@ -12,7 +12,7 @@ import numpy as np
 from kernel_programs import Case
 from numpy.typing import NDArray
 
-from spm_opt.graph import ops
+from spm_opt.graph import images, ops
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, operand_of
 from spm_opt.graph.recipes import weights_of
 from spm_opt.graph.values import LayerValues, NetworkValues, Quantization
@@ -457,6 +457,97 @@ def _moves(dtype: str) -> list[Case]:
         case("embedding whole", ops.Gather(0, None, (3, 6)), (1, 4), dtypes=("int32",), **d,
              inputs=[np.array([[2, 0, 1, 1]], "int32")], weights=(small,)),
     ]  # fmt: skip
+
+
+def _batches(dtype: str) -> list[Case]:
+    """Every kind over several images, with padding, strides and rows that meet their border."""
+    d: dict[str, Any] = {"dtype": dtype}
+    shape = (3, 4, 5, 6)
+    transposed = ops.ConvTranspose(
+        6, (3, 2), (2, 3), (1, 0, 0, 1), (1, 2), (1, 0), 2, True, "relu6"
+    )
+    table = Weight("table", (9, 6), "int8" if dtype == "uint8" else dtype, "table")
+    pooled = ops.Pool("max", (3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
+    return [
+        case("conv", conv(5, (3, 3), pads=(1, 1, 1, 1), activation="relu"), shape, **d),
+        case("conv strided", conv(5, (3, 2), stride=(2, 1), pads=(1, 0, 0, 2)), (2, 3, 8, 5), **d),
+        case("conv1d", conv(6, (3,), stride=(2,), pads=(1, 2), groups=2), (3, 4, 9), **d),
+        case("conv3d", conv(4, (2, 3, 2), pads=(1, 1, 0, 0, 1, 1)), (2, 3, 3, 6, 5), **d),
+        case("depthwise", conv(8, (3, 3), pads=(2, 2, 2, 2), groups=4), shape, **d),
+        case("conv prelu", conv(5, (3, 3), activation="prelu"), shape, slope=(5, 1, 1), **d),
+        case("conv viewed", conv(5, (1, 1)), (3, 6, 4, 3), views=((3, 12, 3, 2),), **d),
+        case("transposed", transposed, (2, 4, 4, 5), **d),
+        case("linear", ops.Linear(7, True), (3, 5, 9), **d),
+        case("linear heads", ops.Linear(7, True), (3, 2, 5, 9), **d),
+        case("linear flat", ops.Linear(6, True), (2, 5, 3, 4), views=((2, 60),), **d),
+        case("linear joined", ops.Linear(6, True), (2, 5, 12), views=((10, 12),), **d),
+        case("linear apart", ops.Linear(6, True), (10, 12), views=((2, 5, 12),), **d),
+        case("matmul", ops.MatMul(True), (2, 3, 5, 33), (2, 3, 7, 33), **d),
+        case("matmul shared", ops.MatMul(), (2, 3, 5, 9), (9, 4), **d),
+        case("matmul one", ops.MatMul(), (2, 1, 5, 9), (1, 3, 9, 4), **d),
+        case("matmul three", ops.MatMul(False, "relu"), (3, 5, 9), (3, 9, 4), **d),
+        case("max pool", pooled, shape, **d),
+        case("mean", ops.Reduce("mean", (2, 3)), (3, 6, 4, 4), **d),
+        case("mean rows", ops.Reduce("max", (2,)), shape, **d),
+        case("mean of all", ops.Reduce("max", (0, 2), False), shape, **d),
+        case("mean tokens", ops.Reduce("mean", (1,), False), (2, 8, 6), **d),
+        case("unary", ops.Unary("silu"), shape, **d),
+        case("binary", ops.Binary("add"), shape, shape, **d),
+        case("binary gate", ops.Binary("mul"), shape, (3, 4), views=(shape, (3, 4, 1, 1)), **d),
+        case("binary shared", ops.Binary("add"), (3, 5, 6), (1, 5, 6), **d),
+        case("binary row", ops.Binary("mul"), shape, (5, 1), **d),
+        case("binary constant", ops.Binary("add", (3, 1, 5, 1)), shape, **d),
+        case("softmax", ops.Softmax(-1), shape, **d),
+        case("softmax rows", ops.Softmax(2), shape, **d),
+        case("softmax channels", ops.Softmax(1), shape, **d),
+        case("softmax images", ops.Softmax(0), shape, **d),
+        case("layer norm", ops.Normalize("layer", (2, 3), True), shape, epsilon=1e-3, **d),
+        case("group norm", ops.Normalize("group", (1, 2, 3)), (2, 6, 4, 5), num_groups=3.0,
+             epsilon=1e-3, **d),
+        case("batch norm", ops.BatchNorm("relu"), shape, **d),
+        case("concat", ops.Concat(1), shape, (3, 2, 5, 6), **d),
+        case("concat rows", ops.Concat(2), shape, (3, 4, 2, 6), **d),
+        case("concat images", ops.Concat(0), shape, shape, **d),
+        case("concat constants", ops.Concat(1, ((0, (3, 1, 6)),)), (3, 4, 6), same_scale=True,
+             **d),
+        case("slice", ops.Slice((0, 1, 1, 0), (3, 2, 2, 6), (1, 1, 2, 1)), shape, **d),
+        case("slice images", ops.Slice((1, 0, 0, 0), (2, 4, 5, 6), (1, 1, 1, 1)), shape, **d),
+        case("pad", ops.Pad((0, 0, 1, 2, 0, 0, 2, 1)), shape, **d),
+        case("pad images", ops.Pad((1, 0, 0, 0, 0, 0, 0, 0)), shape, **d),
+        case("pad edge", ops.Pad((0, 0, 2, 0, 0, 0, 1, 0), "edge"), shape, **d),
+        case("nearest", ops.Resize((3, 4, 10, 18)), shape, **d),
+        case("resize", ops.Resize((3, 4, 10, 12), "linear", "half_pixel"), shape, **d),
+        case("transpose", ops.Transpose((0, 2, 3, 1)), shape, **d),
+        case("transpose heads", ops.Transpose((0, 2, 1, 3), (3, 5, 24)), shape, **d),
+        case("transpose folded", ops.Transpose((0, 2, 1, 3), (6, 3, 5)), (2, 3, 3, 5), **d),
+        case("transpose images", ops.Transpose((1, 0, 2, 3)), shape, **d),
+        case("gather", ops.Gather(1), (2, 5, 6), (3,), dtypes=(dtype, "int64"), **d,
+             inputs=[None, np.array([4, -5, 2])]),
+        case("embedding", ops.Gather(0, None, (9, 6)), (2, 4), dtypes=("int64",), **d,
+             inputs=[np.array([[8, 0, 3, 3], [1, 1, 2, 7]])], weights=(table,)),
+    ]  # fmt: skip
+
+
+def batch_cases() -> list[Case]:
+    """Cases of several images, whose rows lie image by image wherever a network's would."""
+    found = []
+    for dtype in ("float32", "int8", "uint8"):
+        found += [in_images(c, f"images {c.name}, {dtype}") for c in _batches(dtype)]
+    return found
+
+
+def in_images(found: Case, name: str) -> Case:
+    """The case with the rows of its maps image by image.
+
+    Where a network would not have them so, with those that can: a kernel takes any layout.
+    """
+    network = images.with_images(found.network)
+    if all(tensor.images == 1 for tensor in network.tensors.values()):
+        shapes = {n: t.shape for n, t in network.tensors.items() if len(t.shape) > 2}
+        count = max((shape[0] for shape in shapes.values()), default=1)
+        names = [n for n, shape in shapes.items() if shape[0] == count]
+        network = images.in_images(network, names, count)
+    return replace(found, name=name, network=network)
 
 
 def all_cases() -> list[Case]:

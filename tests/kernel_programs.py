@@ -60,22 +60,22 @@ class Case:
 # --- maps as bytes -----------------------------------------------------------------------------
 
 
-def rows_first(array: Array) -> Array:
+def rows_first(array: Array, images: int) -> Array:
     axis = row_axis(array.shape)
-    return array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, 0)
+    return array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, int(images > 1))
 
 
-def to_bytes(array: Array) -> bytes:
-    return np.ascontiguousarray(rows_first(array)).tobytes()
+def to_bytes(array: Array, images: int) -> bytes:
+    return np.ascontiguousarray(rows_first(array, images)).tobytes()
 
 
-def from_bytes(data: bytes, shape: tuple[int, ...], dtype: Any) -> Array:
-    axis = row_axis(shape)
+def from_bytes(data: bytes, shape: tuple[int, ...], dtype: Any, images: int) -> Array:
+    axis, first = row_axis(shape), int(images > 1)
     flat = np.frombuffer(data, dtype)
     if axis is None:
         return flat.reshape(shape)
-    order = (shape[axis], *shape[:axis], *shape[axis + 1 :])
-    return np.moveaxis(flat.reshape(order), 0, axis)
+    order = (*shape[:first], shape[axis], *shape[first:axis], *shape[axis + 1 :])
+    return np.moveaxis(flat.reshape(order), first, axis)
 
 
 def channels_of(array: Array, axis: int | None, channels: tuple[int, int] | None) -> Array:
@@ -153,7 +153,7 @@ class Writer:
     def __init__(self, number: int, case: Case, rng: Rng) -> None:
         self.case, self.rng, self.program = case, rng, Program(number)
         self.network, self.layer = case.network, case.layer
-        self.axis = self.layer.op.channel_axis(self.layer.output_shape)
+        self.axis = self.layer.channel_axis
         self.parts: list[tuple[tuple[int, int] | None, int]] = []
         table = pack_table(self.layer, self.own)
         self.table = self.program.buffer(table) if table else -1
@@ -249,7 +249,7 @@ class Writer:
     def _whole_input(self, index: int) -> Window:
         name, array = self._array(index)
         tensor = self.network.tensors[name]
-        buffer = self.program.buffer(to_bytes(array))
+        buffer = self.program.buffer(to_bytes(array, tensor.images))
         return Window(
             buffer, 0, tensor.rows, tensor.row_bytes, 0, held_channels(self.network, name)
         )
@@ -259,8 +259,8 @@ class Writer:
     ) -> tuple[int, Window, int]:
         name, array = self._array(index)
         axis, own = self.network.channel_axes.get(name), self._operand_channels(channels)[index]
-        data = to_bytes(channels_of(array, axis, own))
         tensor = self.network.tensors[name]
+        data = to_bytes(channels_of(array, axis, own), tensor.images)
         needs = [self.layer.input_rows(index).needed(*rows, tensor.rows) for rows in tiles]
         held = max(1, max(end - begin for begin, end in needs)) + int(self.rng.integers(2))
         pitch = len(data) // tensor.rows
@@ -297,7 +297,7 @@ class Writer:
             shape = list(tensor.shape)
             if channels is not None and self.axis is not None:
                 shape[self.axis] = channels[1] - channels[0]
-            pieces.append(from_bytes(data, tuple(shape), tensor.dtype))
+            pieces.append(from_bytes(data, tuple(shape), tensor.dtype, tensor.images))
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, self.axis)
 
 
@@ -311,9 +311,8 @@ def network_program(
     windows = {}
     for name, tensor in network.tensors.items():
         known = name in inputs
-        buffer = program.buffer(to_bytes(inputs[name])) if known else program.empty(
-            tensor.size_bytes
-        )  # fmt: skip
+        content = to_bytes(inputs[name], tensor.images) if known else b""
+        buffer = program.buffer(content) if known else program.empty(tensor.size_bytes)
         windows[name] = Window(
             buffer, 0, tensor.rows, tensor.row_bytes, 0, held_channels(network, name)
         )

@@ -33,11 +33,11 @@ MADE = Provenance(
 )
 
 
-def random_network(rng: random.Random, layers: int = 6) -> Network:
+def random_network(rng: random.Random, layers: int = 6, images: int = 1) -> Network:
     """A DAG of images with every operator that the planner tiles, now and then with attention."""
     b = NetworkBuilder("random")
     channels = rng.choice([2, 4, 8])
-    maps = [b.input("x", (1, channels, rng.choice([4, 6, 7, 9, 12]), rng.choice([3, 5, 8])))]
+    maps = [b.input("x", (images, channels, rng.choice([4, 6, 7, 9, 12]), rng.choice([3, 5, 8])))]
     for _ in range(rng.randint(2, layers)):
         maps.append(_random_layer(rng, b, maps))
     x = maps[-1]

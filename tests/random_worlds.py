@@ -18,10 +18,11 @@ from spm_opt.site import Site, feature_maps, make_site, weight_loads
 # --------------------------------------------------------------------------- networks and chips
 
 
-def random_network(rng: random.Random, layers: int = 5) -> Network:
+def random_network(rng: random.Random, layers: int = 5, images: int = 1) -> Network:
     """A small DAG of up to `layers` layers of every sort; deterministic for a state of `rng`."""
     b = NetworkBuilder("random")
-    maps = [b.input("x", (1, rng.choice([2, 4]), rng.choice([3, 4, 5, 6, 7]), rng.choice([3, 4])))]
+    channels = rng.choice([2, 4])
+    maps = [b.input("x", (images, channels, rng.choice([3, 4, 5, 6, 7]), rng.choice([3, 4])))]
     if rng.random() < 0.2:
         maps.append(b.input("z", maps[0].shape))
     wanted = rng.randint(2, layers)

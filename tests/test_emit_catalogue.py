@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs, write_files
+from emitted import COMPILER, Array, Batch, Ran, compile_fixed, drawn_inputs, write_files
 
 import spm_opt
 from spm_opt.emit.c_project import emit_project
@@ -15,6 +16,7 @@ from spm_opt.graph.values import NetworkValues
 from spm_opt.params import STRATEGIES
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
+from spm_opt.verify import verify
 
 pytestmark = [
     pytest.mark.heavy,
@@ -26,9 +28,9 @@ MODELS = ("alexnet", "squeezenet1_1", "mobilenet_v1", "mobilenet_v2", "mobilenet
 LARGE = "1 GiB"
 
 
-def planned(model: str, strategy: str, capacity: str) -> Schedule:
+def planned(model: str, strategy: str, capacity: str, batch: int = 1) -> Schedule:
     result = spm_opt.solve(
-        model, "mobile_npu", strategy=strategy, overrides={"spm.capacity": capacity},
+        model, "mobile_npu", strategy=strategy, overrides={"spm.capacity": capacity}, batch=batch,
         orders=1, workers=1, time_limit=20.0, deterministic_limit=20.0,
     )  # fmt: skip
     return result.schedule
@@ -40,10 +42,14 @@ def capacities(model: str) -> dict[str, str]:
     return {"tight": f"{tight} KiB", "roomy": f"{4 * tight} KiB"}
 
 
-def ran(objects: Path, folder: Path, schedule: Schedule, values: NetworkValues) -> Ran:
+def ran(
+    objects: Path, folder: Path, schedule: Schedule, values: NetworkValues,
+    inputs: Mapping[str, Array] | None = None,
+) -> Ran:  # fmt: skip
     batch = Batch(objects, folder)
     network = schedule.network
-    batch.add(network, emit_project(schedule, values), drawn_inputs(network, 1))
+    given = drawn_inputs(network, 1) if inputs is None else inputs
+    batch.add(network, emit_project(schedule, values), given)
     (found,) = batch.run()
     assert found.dram_bytes == schedule.claims.dram_bytes
     # rows that nobody needs (all tokens but one, at the end of vit_s_16) may be left out
@@ -69,6 +75,22 @@ def test_outputs_do_not_depend_on_the_schedule(objects, tmp_path, model):
                 for name, array in outputs.items():
                     message = f"{strategy}, {capacity}, {mode}: {name}"
                     np.testing.assert_array_equal(array, expected[name], err_msg=message)
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "resnet18"])
+def test_batches_are_their_images(objects, tmp_path, model):
+    batch = planned(model, "joint", "512 KiB", batch=4)
+    assert verify(batch) == ()
+    values, inputs = draw_values(batch.network), drawn_inputs(batch.network, 1)
+    found = ran(objects, tmp_path / "batch", batch, values, inputs)
+    single = planned(model, "layerwise", LARGE)
+    for i in range(4):
+        image = {name: np.ascontiguousarray(a[i : i + 1]) for name, a in inputs.items()}
+        alone = ran(objects, tmp_path / str(i), single, values, image)
+        for mode, outputs in found.outputs.items():
+            for name, array in outputs.items():
+                expected = alone.outputs[mode][name]
+                np.testing.assert_array_equal(array[i : i + 1], expected, f"{mode}: {name}")
 
 
 def test_mobilenet_v2_is_small_and_quick(tmp_path):

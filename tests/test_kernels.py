@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_cases import all_cases
+from kernel_cases import all_cases, batch_cases
 from kernel_programs import CHECKED, COMPILER, Case, Writer, build, run_programs
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-CASES = all_cases()
+CASES = [*all_cases(), *batch_cases()]
 WAYS = ("whole", "rows", "channels", "in place")
 
 

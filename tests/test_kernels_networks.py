@@ -28,7 +28,7 @@ def _outputs(name, dtype, folder):
     expected = run(network, values, inputs)
     for name, data in zip(network.outputs, results, strict=True):
         tensor = network.tensors[name]
-        yield from_bytes(data, tensor.shape, tensor.dtype), expected[name]
+        yield from_bytes(data, tensor.shape, tensor.dtype, tensor.images), expected[name]
 
 
 def _check(name, dtype, folder):

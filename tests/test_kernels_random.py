@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import case
+from kernel_cases import case, in_images
 from kernel_programs import CHECKED, COMPILER, Case, Writer, build, run_programs
 
 from spm_opt.errors import GraphError
@@ -143,7 +143,7 @@ KINDS: tuple[Callable[[Rng], Made], ...] = (
 )  # fmt: skip
 
 
-def _cases(seed: int, count: int) -> list[Case]:
+def _cases(seed: int, count: int, images: bool) -> list[Case]:
     found: list[Case] = []
     rng = np.random.default_rng(seed)
     while len(found) < count:
@@ -152,9 +152,13 @@ def _cases(seed: int, count: int) -> list[Case]:
         lying = [_view(rng, shape) for shape in shapes]
         name = f"{seed}.{len(found)} {op} {lying} as {shapes}, {dtype}"
         try:
-            found.append(case(name, op, *lying, dtype=dtype, views=shapes, **parameters))
+            made = case(name, op, *lying, dtype=dtype, views=shapes, **parameters)
         except GraphError:
             continue
+        made = in_images(made, f"{name}, images")
+        batched = any(t.images > 1 for t in made.network.tensors.values())
+        if batched == images:
+            found.append(made)
     return found
 
 
@@ -169,8 +173,8 @@ def _view(rng: Rng, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:at], factor, shape[at] // factor, *shape[at + 1 :])
 
 
-def _check(seed: int, count: int, folder: Any) -> None:
-    cases = _cases(seed, count)
+def _check(seed: int, count: int, folder: Any, images: bool = False) -> None:
+    cases = _cases(seed, count, images)
     writers, owners = [], []
     for i, made in enumerate(cases):
         for way in ("whole", "rows", "channels"):
@@ -203,4 +207,8 @@ def _check(seed: int, count: int, folder: Any) -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(20))
 def test_random_layers(tmp_path, seed):
-    _check(seed, 100, tmp_path)
+    _check(seed, 100, tmp_path, images=seed % 2 == 1)
+
+
+def test_random_layers_of_several_images(tmp_path):
+    _check(100, 60, tmp_path, images=True)

@@ -35,7 +35,7 @@ def test_slices_have_the_bytes_that_the_planner_counts(number):
     layer, own = CASES[number].layer, CASES[number].values.layers["layer"]
     whole = pack_weights(layer, own)
     assert len(whole) == layer.weight_bytes == packed_bytes(layer, None)
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     if axis is None:
         return
     count = layer.output_shape[axis]

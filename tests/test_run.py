@@ -122,6 +122,23 @@ def test_run_computes_and_counts(schedule, program):
 
 
 @needs_compiler
+def test_arrays_of_a_batch_are_plain(tmp_path):
+    """Inputs and outputs are (images, channels, rows, columns), however rows lie in DRAM."""
+    b = NetworkBuilder("batch")
+    x = b.input("x", (3, 2, 8, 6))
+    b.output(b.conv(x, 4, 3, padding=1), b.max_pool(x, 2))
+    schedule = planned(b, overrides={"spm.capacity": "512 B", "spm.alignment": "16 B"})
+    assert schedule.network.tensors["x"].images == 3
+    assert any(step.tiles > 3 for step in schedule.steps)
+    spm_opt.emit_c(schedule, tmp_path, seed=3)
+    inputs = drawn_inputs(schedule.network, 5)
+    done = spm_opt.run_c(tmp_path, inputs=list(inputs.values()))
+    expected = computed(schedule.network, draw_values(schedule.network, 3), inputs)
+    for name, array in done.outputs.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+@needs_compiler
 def test_run_prints_one_object(schedule, program, tmp_path, capsys):
     inputs = drawn_inputs(schedule.network, 5)
     command = ["run", str(program), "--json", "--output", str(tmp_path / "out")]
@@ -222,8 +239,8 @@ def with_weights(path: Path, folder: Path, **options: object) -> Run:
     return spm_opt.run_c(folder, reference=path)
 
 
-def small_model(folder: Path) -> Path:
-    m = Model(1, 3, 9, 8)
+def small_model(folder: Path, batch: int | str = 1) -> Path:
+    m = Model(batch, 3, 9, 8)
     y = m.batch_norm(m.node("Conv", "x", m.weight(6, 3, 3, 3), m.weight(6), pads=[1, 1, 1, 1]), 6)
     y = m.node("Relu", y)
     z = m.node("Conv", y, m.weight(6, 1, 3, 3), group=6, pads=[1, 1, 1, 1])
@@ -232,8 +249,8 @@ def small_model(folder: Path) -> Path:
     return m.save(folder, m.node("Softmax", m.node("Gemm", y, m.weight(7, 192), transB=1)))
 
 
-def quantised_model(folder: Path) -> Path:
-    m = Model(1, 3, 8, 8, opset=19)
+def quantised_model(folder: Path, batch: int | str = 1) -> Path:
+    m = Model(batch, 3, 8, 8, opset=19)
     y = m.through("x", 0.02, 3)
     y = m.node("Conv", y, m.stored(m.integers(4, 3, 3, 3), 0.01), pads=[1, 1, 1, 1])
     y = m.through(m.node("Relu", y), 0.03, -128)
@@ -242,9 +259,9 @@ def quantised_model(folder: Path) -> Path:
     return m.save(folder, y)
 
 
-def lookup_model(folder: Path) -> Path:
+def lookup_model(folder: Path, batch: int | str = 1) -> Path:
     """Rows of a table that is larger than what is looked up of it: it stays in DRAM."""
-    m = Model(1, 6, elem=7)
+    m = Model(batch, 6, elem=7)
     y = m.node("Gather", m.weight(300, 8), "x", axis=0)
     y = m.node("MatMul", y, m.weight(8, 5))
     best = m.node("ArgMax", y, axis=2, keepdims=0)
@@ -262,6 +279,39 @@ def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
     assert done.difference is not None
     assert done.difference.within, done.difference
     assert all(np.unique(array).size > 2 for array in done.outputs.values())
+    assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
+
+
+def attention_model(folder: Path, batch: int | str = 1) -> Path:
+    m = Model(batch, 10, 16)
+    heads = [
+        m.node("Transpose", m.node("Reshape", m.node("MatMul", "x", m.weight(16, 16)),
+                                   m.const([0, 0, 2, 8], np.int64)), perm=perm)
+        for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
+    ]  # fmt: skip
+    weights = m.node("Softmax", m.node("MatMul", heads[0], heads[1]), axis=-1)
+    mixed = m.node("Transpose", m.node("MatMul", weights, heads[2]), perm=[0, 2, 1, 3])
+    y = m.node("Add", m.node("Reshape", mixed, m.const([0, 0, 16], np.int64)), "x")
+    y = m.node("LayerNormalization", y, m.weight(16), m.weight(16), axis=-1)
+    return m.save(folder, m.node("ReduceMean", y, axes=[1], keepdims=0))
+
+
+@needs_compiler
+@needs_runtime
+@pytest.mark.parametrize("batch", [3, "N"])
+@pytest.mark.parametrize(
+    "model", [small_model, quantised_model, lookup_model, attention_model],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_a_batch_computes_what_onnxruntime_does(tmp_path, model, batch):
+    path = model(tmp_path, batch)
+    options = {} if batch == 3 else {"batch": 3}
+    done = with_weights(path, tmp_path / "c", overrides={"spm.capacity": "4 KiB"}, **options)
+    assert done.difference is not None
+    # a sum of two rounded maps, rounded again, may be two quanta off
+    quanta = 2 if model is quantised_model else 1
+    assert done.difference.largest <= quanta * done.difference.tolerance, done.difference
+    assert all(array.shape[0] == 3 for array in done.outputs.values())
     assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
 
 

@@ -25,6 +25,7 @@ from spm_opt.formats.schedule_json import (
     schedule_schema,
     schedule_to_json,
 )
+from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.ops import KINDS, Op
 from spm_opt.verify import verify
 
@@ -93,12 +94,15 @@ def test_every_operator_survives(kind: str) -> None:
 
 
 def test_views_warnings_and_measured_cycles_survive() -> None:
-    schedule = single()
-    (layer,) = schedule.network.layers
-    seen = replace(layer.inputs[0], row_axis=None)
+    b = NetworkBuilder("seen")
+    flat = b.flatten(b.conv(b.input("x", (2, 3, 4, 4)), 4, 3, padding=1))
+    b.output(b.linear(flat, 5))
+    conv, linear = b.build().layers
+    assert linear.inputs[0].row_axis is None
+    assert conv.images == 2
     network = replace(
-        schedule.network,
-        layers=(replace(layer, inputs=(seen,), cycles=12, folded=("bn", "relu")),),
+        b.build(),
+        layers=(conv, replace(linear, cycles=12, folded=("bn", "relu"))),
         warnings=("read with care",),
         aliases={"z": "x"},
     )

@@ -10,6 +10,7 @@ import pytest
 from plan_fixture import random_network
 
 from spm_opt.graph.builder import NetworkBuilder
+from spm_opt.graph.images import in_images
 from spm_opt.graph.network import Network
 from spm_opt.graph.ops import RowMap
 from spm_opt.tiling import (
@@ -274,5 +275,8 @@ def test_a_slice_of_channels_is_one_run_a_row_of_an_image_and_many_of_a_batch() 
     b = NetworkBuilder("runs")
     b.output(b.conv(b.input("x", (2, 4, 6, 5)), 8, 3, groups=4, padding=1, name="y"))
     network = b.build()
-    assert channel_runs(network, "y", None) == (1, 2 * 8 * 5)
-    assert channel_runs(network, "y", (2, 4)) == (2, 2 * 5)
+    assert channel_runs(network, "y", None) == (1, 8 * 5)
+    assert channel_runs(network, "y", (2, 4)) == (1, 2 * 5)
+    together = in_images(network, (), 1)
+    assert channel_runs(together, "y", None) == (1, 2 * 8 * 5)
+    assert channel_runs(together, "y", (2, 4)) == (2, 2 * 5)

@@ -32,12 +32,15 @@ def tile_cycles(
     rows: Ints,
     read_bytes: Ints,
     channels: int | None = None,
+    begin: Ints | None = None,
 ) -> Ints:
     """Cycles of tiles of `layer`.
 
     ``max(work, ceil(read_bytes / SPM bandwidth)) + overhead``, where the work is, for a MAC nest,
     the least over the permitted unrollings of the product of ``ceil(extent / factor)``, and for a
-    vector operator ``ceil(operations / lanes)``. Measured cycles of a layer replace work and
+    vector operator ``ceil(operations / lanes)``. Rows of several images are a nest of the whole
+    images among them and one for the rows of each other: a nest has the same rows of every image.
+    Measured cycles of a layer replace work and
     bandwidth (a measurement has both in it): those of a tile of as many rows where it was
     measured, else on the line between the nearest two; in proportion to the rows where only one
     is known, or below the least and above the most; slices in proportion to their channels.
@@ -55,12 +58,16 @@ def tile_cycles(
         SPM bytes that the tile reads (input rows and weights).
     channels : int, optional
         Output channels of the slice; all by default.
+    begin : int64 array, shape of `rows`, optional
+        First output row of each tile, where rows are those of several images; that of an image by
+        default.
 
     Returns
     -------
     int64 array, shape of `rows`
     """
-    work = _work_cycles(layer, dtype, hardware.compute, rows, channels)
+    first = np.zeros_like(rows) if begin is None else begin
+    work = _work_cycles(layer, dtype, hardware.compute, rows, channels, first)
     if not layer.measured:
         work = np.maximum(work, ceil_scaled(read_bytes, 1 / _read_rate(layer, hardware.spm)))
     cycles: Ints = work + hardware.compute.tile_overhead_cycles
@@ -74,9 +81,9 @@ def _read_rate(layer: Layer, spm: Scratchpad) -> Fraction:
 
 
 def _work_cycles(
-    layer: Layer, dtype: str, compute: ComputeArray, rows: Ints, channels: int | None
+    layer: Layer, dtype: str, compute: ComputeArray, rows: Ints, channels: int | None, begin: Ints
 ) -> Ints:
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     all_channels = 1 if axis is None else layer.output_shape[axis]
     part = all_channels if channels is None else int(channels)
     per_row = Fraction(part, layer.rows * all_channels)
@@ -86,11 +93,27 @@ def _work_cycles(
     if loops is None:
         return ceil_scaled(rows, layer.vector_ops * per_row / compute.vector_lanes)
     share = _share(loops, layer.op.channel_loop, part, all_channels)
-    if loops.oy == layer.rows:
-        return _nest_cycles(loops, share, dtype, compute, rows)
-    # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
-    whole = _nest_cycles(loops, share, dtype, compute, np.array([loops.oy], dtype=np.int64))
-    return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
+    share["b"] //= layer.images
+    if loops.oy != layer.image_rows:
+        # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
+        height, images = np.array([loops.oy]), np.array([layer.images])
+        whole = _nest_cycles(loops, share, dtype, compute, height, images)
+        return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
+    total = np.zeros_like(rows)
+    for height, images in _boxes(layer, rows, begin):
+        total += _nest_cycles(loops, share, dtype, compute, height, images)
+    return total
+
+
+def _boxes(layer: Layer, rows: Ints, begin: Ints) -> tuple[tuple[Ints, Ints], ...]:
+    """(rows of an image, images) of what tiles have: rows of the first, whole ones, of the last."""
+    if layer.images == 1:
+        return ((rows, np.ones_like(rows)),)
+    one = layer.image_rows
+    head = np.minimum(rows, -begin % one)
+    images, tail = np.divmod(rows - head, one)
+    single = np.ones_like(rows)
+    return (head, single), (np.full_like(rows, one), images), (tail, single)
 
 
 def _measured_cycles(measured: tuple[tuple[int, int], ...], rows: Ints, share: Fraction) -> Ints:
@@ -121,17 +144,22 @@ def _share(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, in
 
 
 def _nest_cycles(
-    loops: Loops, share: Mapping[str, int], dtype: str, compute: ComputeArray, rows: Ints
-) -> Ints:
+    loops: Loops, share: Mapping[str, int], dtype: str, compute: ComputeArray, rows: Ints,
+    images: Ints,
+) -> Ints:  # fmt: skip
+    """Cycles of the same `rows` of each of some `images`; ``b`` of `share` belongs to one."""
     extents = {
         "c": loops.c, "ox": loops.ox, "fy": loops.fy, "fx": loops.fx, **share,
     }  # fmt: skip
+    batch = extents.pop("b")
     best: Ints | None = None
     for unrolling in compute.unrollings:
         fixed = 1
         for dimension, extent in extents.items():
             fixed *= -(-extent // unrolling.factors.get(dimension, 1))
-        cycles = fixed * -(-rows // unrolling.factors.get("oy", 1))
+        factors = unrolling.factors
+        cycles = -(-rows // factors.get("oy", 1)) * -(-batch * images // factors.get("b", 1))
+        cycles = fixed * cycles
         best = cycles if best is None else np.minimum(best, cycles)
     if best is None:
         raise ValueError("the array has no unrolling")
@@ -157,8 +185,8 @@ def whole_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
 def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
     """A bound that no cutting of the layer into rows and channel slices can beat.
 
-    As `whole_cycles`, with the ceilings of the dimensions that can be cut (rows, output channels,
-    groups) left out: what remains is additive over tiles. Never above `whole_cycles`.
+    As `whole_cycles`, with the ceilings of the dimensions that can be cut (images, rows, output
+    channels, groups) left out: what remains is additive over tiles. Never above `whole_cycles`.
     """
     loops, compute = layer.loops, hardware.compute
     if layer.measured:
@@ -167,7 +195,7 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
         return ceil(cheapest * layer.rows) + compute.tile_overhead_cycles
     if loops is None:
         return whole_cycles(layer, dtype, hardware)
-    cut = ("oy", "k", "g", layer.op.channel_loop)
+    cut = ("oy", "k", "g", layer.op.channel_loop, *(("b",) if layer.images > 1 else ()))
     best = min(_least_nest(loops, unrolling.factors, cut) for unrolling in compute.unrollings)
     work = best * cycles_per_mac(compute, dtype)
     return -(-work.numerator // work.denominator) + compute.tile_overhead_cycles

@@ -88,7 +88,7 @@ def _pieces(network: Network, stream: Stream, values: NetworkValues) -> Iterator
 
 def _first_address(stream: Stream, layer: Layer, command: Command) -> int:
     """Where in DRAM the constants of a command's channels begin."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     total = 1 if axis is None else layer.output_shape[axis]
     before = 0 if command.channels is None else command.channels[0]
     return stream.dram_addresses[f"weights:{layer.name}"] + layer.weight_bytes * before // total

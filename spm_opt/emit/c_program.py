@@ -154,19 +154,23 @@ def _network(schedule: Schedule, stream: Stream, memory: Memory) -> Iterator[str
 
 
 def _map(tensor: Tensor, addresses: Mapping[str, int], bounds: Mapping[str, int]) -> str:
-    outer, rows, inner = file_layout(tensor)
+    layout = ", ".join(map(str, file_layout(tensor)))
     return (
-        f"{{{string(tensor.name)}, {string(tensor.dtype)}, {addresses[tensor.name]}u, {outer}, "
-        f"{rows}, {inner}, {DTYPE_BYTES[tensor.dtype]}, {bounds.get(tensor.name, 0)}}}"
+        f"{{{string(tensor.name)}, {string(tensor.dtype)}, {addresses[tensor.name]}u, {layout}, "
+        f"{DTYPE_BYTES[tensor.dtype]}, {bounds.get(tensor.name, 0)}}}"
     )
 
 
-def file_layout(tensor: Tensor) -> tuple[int, int, int]:
-    """A map's elements in row-major order as (outer, rows, inner); DRAM has rows first."""
-    axis = row_axis(tensor.shape)
+def file_layout(tensor: Tensor) -> tuple[int, int, int, int]:
+    """A map's elements in row-major order as (images, outer, rows, inner).
+
+    DRAM has the rows of each image first.
+    """
+    axis, shape = row_axis(tensor.shape), tensor.shape
     if axis is None:
-        return 1, 1, math.prod(tensor.shape)
-    return math.prod(tensor.shape[:axis]), tensor.shape[axis], math.prod(tensor.shape[axis + 1 :])
+        return 1, 1, 1, math.prod(shape)
+    outer = math.prod(shape[:axis]) // tensor.images
+    return tensor.images, outer, shape[axis], math.prod(shape[axis + 1 :])
 
 
 def index_bounds(network: Network) -> dict[str, int]:

@@ -247,7 +247,7 @@ def _is_whole_rows(window: Window) -> bool:
 
 
 def _macs(layer: Layer, command: Command) -> int:
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     every = 1 if axis is None else layer.output_shape[axis]
     begin, end = command.channels or (0, every)
     part = (command.rows[1] - command.rows[0]) * (end - begin)

@@ -122,7 +122,7 @@ class Scene:
     def _channel_strides(self, shape: Shape, index: int) -> tuple[int, ...]:
         """Byte strides of a constant that is packed channel by channel."""
         output, element = self.layer.output_shape, DTYPE_BYTES[self.layer.weights[index].dtype]
-        channel = self.layer.op.channel_axis(output)
+        channel = self.layer.channel_axis
         if channel is None:
             raise self.refuse("cut of constants", shape)
         own = channel + len(shape) - len(output)

@@ -122,8 +122,9 @@ def map_text(network: Network, tensor: Tensor, scaling: Quantization | None) -> 
     if math.prod(shape) >= 2**31:
         raise GraphError("the kernels count elements in 31 bits", field=tensor.name, found=shape)
     return c_struct(
-        dtype=c_dtype(tensor.name, tensor.dtype), **_extents(shape, axis), **scaling_fields(scaling)
-    )
+        dtype=c_dtype(tensor.name, tensor.dtype), **_image_extents(tensor, axis),
+        **scaling_fields(scaling),
+    )  # fmt: skip
 
 
 def scaling_fields(scaling: Quantization | None) -> dict[str, str]:
@@ -131,6 +132,13 @@ def scaling_fields(scaling: Quantization | None) -> dict[str, str]:
     if scaling is None:
         return {}
     return {"scale": c_double(scaling.scale), "zero": str(scaling.zero_point)}
+
+
+def _image_extents(tensor: Tensor, axis: int | None) -> dict[str, object]:
+    if tensor.images == 1:
+        return {"images": 1, **_extents(tensor.shape, axis)}
+    inner = None if axis is None else axis - 1
+    return {"images": tensor.images, **_extents(tensor.shape[1:], inner)}
 
 
 def _extents(shape: Shape, axis: int | None) -> dict[str, object]:

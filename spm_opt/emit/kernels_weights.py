@@ -66,7 +66,7 @@ def is_product(op: Op) -> bool:
 
 def packing_of(layer: Layer) -> Packing:
     """Where each of a layer's constants lies among its bytes."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     if is_product(layer.op):
         axis = len(layer.output_shape) - 1 if isinstance(layer.op, Linear) else 1
     if axis is None:
@@ -136,7 +136,7 @@ def pack_table(layer: Layer, values: LayerValues) -> bytes:
 
 def packed_bytes(layer: Layer, channels: Channels) -> int:
     """Bytes of the constants of output channels ``[begin, end)``, as the planner counts them."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     if channels is None or axis is None:
         return layer.weight_bytes
     return layer.weight_bytes * (channels[1] - channels[0]) // layer.output_shape[axis]

@@ -26,8 +26,12 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class MapLayout:
-    """Row-major, a map is ``[outer][rows][inner]``; in DRAM it is ``[rows][outer][inner]``."""
+    """Row-major, a map is ``[images][outer][rows][inner]``.
 
+    In DRAM it is ``[images][rows][outer][inner]``.
+    """
+
+    images: int
     outer: int
     rows: int
     inner: int

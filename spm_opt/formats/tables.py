@@ -130,17 +130,18 @@ def _bound_by(
 
 def _work_cycles(schedule: Schedule, layer: Layer, commands: list[Compute]) -> int:
     """Cycles of the tiles if reading cost nothing."""
-    rows: dict[int | None, list[int]] = defaultdict(list)
+    rows: dict[int | None, list[tuple[int, int]]] = defaultdict(list)
     for command in commands:
         part = None if command.channels is None else command.channels[1] - command.channels[0]
-        rows[part].append(command.rows[1] - command.rows[0])
+        rows[part].append(command.rows)
     dtype = schedule.network.tensors[layer.output].dtype
     total = 0
-    for part, counts in rows.items():
-        tiles = np.array(counts, dtype=np.int64)
+    for part, ranges in rows.items():
+        begin, end = np.array(ranges, dtype=np.int64).T
+        tiles = end - begin
         total += int(
             tile_cycles(
-                layer, dtype, schedule.hardware, tiles, np.zeros_like(tiles), part
+                layer, dtype, schedule.hardware, tiles, np.zeros_like(tiles), part, begin
             ).sum()
         )  # fmt: skip
     return total

@@ -29,6 +29,7 @@ from spm_opt.graph.ops import (
     row_axis,
     row_count,
 )
+from spm_opt.graph.rows import seen_rows
 
 #: bytes of one element
 DTYPE_BYTES: Final[Mapping[str, int]] = MappingProxyType(
@@ -46,12 +47,15 @@ class Tensor:
     """A feature map: an activation that layers write and read.
 
     It lies in memory row by row: the row axis first, the other axes in their order after it, so a
-    run of rows is one contiguous run of bytes.
+    run of rows is one contiguous run of bytes. Of a batch, image by image: ``images`` is the
+    extent of the first axis, and the rows of an image follow those of the one before. Where it is
+    1, a row holds all that the first axis runs over.
     """
 
     name: str
     shape: Shape
     dtype: str = "int8"
+    images: int = 1
 
     @property
     def size_bytes(self) -> int:
@@ -60,8 +64,8 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """Number of rows (extent of the row axis)."""
-        return row_count(self.shape)
+        """Number of rows of all images."""
+        return self.images * row_count(self.shape)
 
     @property
     def row_bytes(self) -> int:
@@ -95,12 +99,15 @@ class Operand:
     """One input of a layer: a tensor, under the shape the layer sees.
 
     ``row_axis`` is the axis of ``shape`` that runs over the tensor's own rows, None where the view
-    mixes them.
+    mixes them. Where the first axis runs over images, ``image_axis`` is the axis of an image's
+    rows, and ``image_rows`` their number (see `spm_opt.graph.rows.SeenRows`).
     """
 
     tensor: str
     shape: Shape
     row_axis: int | None
+    image_axis: int | None = None
+    image_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class Layer:
 
     ``cycles`` are measured cycles of the whole layer, which override the compute model, and
     ``tile_cycles`` those of tiles of some numbers of rows, in rising order.
-    ``folded`` names the source nodes that were folded into this one.
+    ``folded`` names the source nodes that were folded into this one. ``images`` are the output's.
     """
 
     name: str
@@ -121,6 +128,7 @@ class Layer:
     cycles: int | None = None
     folded: tuple[str, ...] = ()
     tile_cycles: tuple[tuple[int, int], ...] = ()
+    images: int = 1
 
     @property
     def measured(self) -> tuple[tuple[int, int], ...]:
@@ -153,8 +161,19 @@ class Layer:
 
     @property
     def rows(self) -> int:
-        """Rows of the output."""
+        """Rows of the output, of all images."""
+        return self.images * self.image_rows
+
+    @property
+    def image_rows(self) -> int:
+        """Rows of one image of the output."""
         return row_count(self.output_shape)
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Output axis that can be cut into slices with their own weights, if any."""
+        axis = self.op.channel_axis(self.output_shape)
+        return None if self.images > 1 and axis == 0 else axis
 
     @property
     def parameters(self) -> int:
@@ -175,11 +194,29 @@ class Layer:
         return total
 
     def input_rows(self, index: int) -> RowMap:
-        """Rows of input `index`'s tensor that output rows need (see `RowMap`)."""
+        """Rows of input `index`'s tensor that output rows need (see `RowMap`).
+
+        Where images stay apart, these are rows of the same images.
+        """
         wanted = self.op.input_rows(index, self.input_shapes, self.output_shape)
-        if wanted.axis is None or wanted.axis != self.inputs[index].row_axis:
+        operand = self.inputs[index]
+        if self.images == 1 and wanted.axis is not None and wanted.axis == operand.row_axis:
+            return wanted
+        if not self._keeps_images(index):
             return WHOLE
-        return wanted
+        inner = wanted if wanted.axis == operand.image_axis else WHOLE
+        rows = self.rows // operand.shape[0]
+        return replace(inner, image_rows=rows, image_inputs=operand.image_rows)
+
+    def _keeps_images(self, index: int) -> bool:
+        """Whether whole rows of an image of the output need those of the same image of an input."""
+        operand, output = self.inputs[index], self.output_shape
+        # a row of a matrix is an image by itself
+        apart = self.images > 1 or len(output) == 2
+        return (
+            apart and operand.image_rows > 0 and operand.shape[0] == output[0]
+            and self.op.keeps_images(index, self.input_shapes, output)
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,13 +292,13 @@ class Network:
         """
         found: dict[str, int] = {}
         for layer in self.layers:
-            axis = layer.op.channel_axis(layer.output_shape)
-            if axis is not None:
-                found[layer.output] = axis
+            if layer.channel_axis is not None:
+                found[layer.output] = layer.channel_axis
         for layer in self.layers:
             for i, operand in enumerate(layer.inputs):
                 axis = layer.op.input_channel_axis(i, layer.input_shapes, layer.output_shape)
-                if axis is not None and operand.shape == self.tensors[operand.tensor].shape:
+                tensor = self.tensors[operand.tensor]
+                if axis is not None and operand.shape == tensor.shape and _cuts_rows(tensor, axis):
                     found.setdefault(operand.tensor, axis)
         for layer in self.layers:
             self._join_axis(layer, found)
@@ -280,9 +317,8 @@ class Network:
             axis, pieces = cut[0], [layer.output]
         else:
             return
-        if axis != row_axis(self.tensors[tensor].shape):
-            for name in (tensor, *pieces):
-                found.setdefault(name, axis)
+        for name in (tensor, *pieces) if _cuts_rows(self.tensors[tensor], axis) else ():
+            found.setdefault(name, axis)
 
     @cached_property
     def sliced_reads(self) -> Mapping[str, tuple[bool, ...]]:
@@ -368,21 +404,14 @@ class Network:
 
 def operand_of(tensor: Tensor, shape: Shape | None = None) -> Operand:
     """`tensor` as a layer's input, seen under `shape` (its own by default)."""
-    if shape is None or shape == tensor.shape:
-        return Operand(tensor.name, tensor.shape, row_axis(tensor.shape))
-    return Operand(tensor.name, shape, _viewed_row_axis(tensor.shape, shape))
+    shown = tensor.shape if shape is None else shape
+    seen = seen_rows(tensor.shape, tensor.images, shown)
+    return Operand(tensor.name, shown, seen.row_axis, seen.image_axis, seen.image_rows)
 
 
-def _viewed_row_axis(source: Shape, view: Shape) -> int | None:
-    """Axis of `view` that runs over the rows of `source`: same extent, same volume before it."""
-    axis = row_axis(source)
-    if axis is None:
-        return None
-    before = math.prod(source[:axis])
-    for i, extent in enumerate(view):
-        if extent == source[axis] and math.prod(view[:i]) == before:
-            return i
-    return None
+def _cuts_rows(tensor: Tensor, axis: int) -> bool:
+    """Whether an axis cuts every row: it runs neither over rows nor over images."""
+    return axis != row_axis(tensor.shape) and (axis > 0 or tensor.images == 1)
 
 
 def _is_index(dtype: str) -> bool:
@@ -444,7 +473,24 @@ def _check_shapes(network: Network) -> None:
             )
 
 
-_RULES = (_check_names, _check_tensors, _check_acyclic, _check_shapes)
+def _check_images(network: Network) -> None:
+    for name, tensor in network.tensors.items():
+        if tensor.images != 1 and (len(tensor.shape) < 3 or tensor.images != tensor.shape[0]):
+            raise GraphError(
+                "images must be those of the first axis, before rows", field=name,
+                found=tensor.images, allowed=f"1, or the first extent of {tensor.shape}",
+            )  # fmt: skip
+    for layer in network.layers:
+        if layer.images != network.tensors[layer.output].images:
+            raise GraphError("not the output's images", field=layer.name, found=layer.images)
+        for operand in layer.inputs:
+            if operand != operand_of(network.tensors[operand.tensor], operand.shape):
+                raise GraphError(
+                    "these are not the tensor's rows", field=layer.name, found=operand.tensor
+                )
+
+
+_RULES = (_check_names, _check_tensors, _check_acyclic, _check_shapes, _check_images)
 
 
 def topological(network: Network) -> tuple[int, ...]:
@@ -466,7 +512,7 @@ def needed_rows(network: Network) -> dict[str, int]:
         rows = [row for row, needed in enumerate(wanted[layer.output]) if needed]
         for i, operand in enumerate(layer.inputs):
             marks, row_map = wanted[operand.tensor], layer.input_rows(i)
-            for row in rows[:1] if row_map.axis is None else rows:
+            for row in rows[:1] if row_map == WHOLE else rows:
                 begin, end = row_map.needed(row, row + 1, len(marks))
                 marks[begin:end] = [True] * (end - begin)
     return {name: sum(marks) for name, marks in wanted.items()}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from spm_opt.errors import GraphError
+from spm_opt.graph.images import in_images, with_images
 from spm_opt.graph.network import (
     Layer,
     Network,
@@ -60,17 +61,18 @@ def normalize(network: Network) -> Network:
     Returns
     -------
     Network
-        Names of views are kept in `Network.aliases`.
+        Names of views are kept in `Network.aliases`. Rows of a batch lie image by image
+        (`spm_opt.graph.images`).
 
     Raises
     ------
     GraphError
         If the network has no output.
     """
-    network = unfolded(network)
+    network = unfolded(in_images(network, (), 1))
     for step in _FOLDING:
         network = step(network)
-    return network
+    return with_images(network)
 
 
 def unfolded(network: Network) -> Network:

@@ -6,10 +6,13 @@ Each kind answers four questions, and everything else in spm_opt is generic:
 2. `Op.loops` / `Op.vector_ops`: the work of the whole output (both are linear in output rows);
 3. `Op.input_rows`: the rows of an input that a run of output rows needs;
 4. `Op.channel_axis`: the output axis that may be cut into slices with their own weights, and
-   `Op.input_channel_axis`: whether such a slice needs its own channels of an input only.
+   `Op.input_channel_axis`: whether such a slice needs its own channels of an input only;
+   `Op.keeps_images`: whether the images of a batch stay apart.
 
 Nothing here knows bytes per second, scratchpads or weights' values. The *row axis* of a tensor is
 its last but one axis (height of an image in NCHW, tokens of a sequence, samples of a matrix).
+Which tensors have the rows of several images, one image after another, is decided in
+`spm_opt.graph.images`; a kind answers for the axes of one image.
 """
 
 from __future__ import annotations
@@ -51,9 +54,9 @@ class RowMap:
     ``[floor((scale*begin + first)/divisor), floor((scale*(end-1) + last)/divisor) + 1)``,
     clipped to the input. ``axis=None`` means that every output row needs the whole input.
 
-    Where rows run over several images, one after another, the formula holds inside each of them:
-    ``image_rows`` are the output's rows of one image, ``image_inputs`` the input's, and no halo
-    crosses from one to the next. Zero for one image.
+    Where rows run over several images, one after another, this holds inside each of them:
+    ``image_rows`` are the output's rows of one image, ``image_inputs`` the input's, no halo
+    crosses from one to the next, and ``axis=None`` means all rows of the image. Zero for one image.
     """
 
     axis: int | None
@@ -66,24 +69,22 @@ class RowMap:
 
     def needed(self, begin: int, end: int, rows: int) -> tuple[int, int]:
         """Input rows, clipped to ``[0, rows)``, that output rows ``[begin, end)`` need."""
-        if self.axis is None:
-            return 0, rows
         if not self.image_rows:
-            low, high = self._lowest(begin), self._highest(end - 1) + 1
-            low, high = max(0, min(low, rows)), max(0, min(high, rows))
+            low, high = self._inside(begin, end - 1, rows)
             return low, max(low, high)
         first, one = divmod(begin, self.image_rows)
         last, other = divmod(end - 1, self.image_rows)
-        extent = self.image_inputs
-        low = first * extent + max(0, min(self._lowest(one), extent))
-        high = last * extent + max(0, min(self._highest(other) + 1, extent))
+        low, high = self._inside(one, other, self.image_inputs)
+        low, high = first * self.image_inputs + low, last * self.image_inputs + high
         return low, max(low, high)
 
-    def _lowest(self, row: int) -> int:
-        return (self.scale * row + self.first) // self.divisor
-
-    def _highest(self, row: int) -> int:
-        return (self.scale * row + self.last) // self.divisor
+    def _inside(self, begin: int, last: int, rows: int) -> tuple[int, int]:
+        """First row, of `rows`, that output row `begin` needs, and the end of what `last` does."""
+        if self.axis is None:
+            return 0, rows
+        low = (self.scale * begin + self.first) // self.divisor
+        high = (self.scale * last + self.last) // self.divisor + 1
+        return max(0, min(low, rows)), max(0, min(high, rows))
 
 
 WHOLE = RowMap(None)
@@ -144,6 +145,13 @@ class Op:
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         """Row map of input `index`."""
         return same_row(inputs[index])
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        """Whether index n of the output's first axis needs that of input `index` and no other.
+
+        Asked where both have as many; where the output has a multiple, n belongs to n // multiple.
+        """
+        return False
 
     def channel_axis(self, output: Shape) -> int | None:
         """Output axis that can be cut into slices with their own weights, if any."""
@@ -267,6 +275,9 @@ class Conv(Op):
         size = _spatial_output(self, shape[2:], self.kernel, self.stride, self.dilation, self.pads)
         return (shape[0], self.out_channels, *size)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
+
     def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
         kernel, size = self.kernel, output[2:]
         return Loops(
@@ -330,6 +341,9 @@ class ConvTranspose(Op):
             raise GraphError("conv_transpose output is empty", found=size)
         return (shape[0], self.out_channels, *size)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
+
     def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
         # Every input pixel meets every tap once: counted per output row by spreading the input
         # pixels evenly, fy*fx taps over stride*stride output pixels.
@@ -382,6 +396,9 @@ class Linear(Op):
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return (*_one(self, inputs, 1)[:-1], self.out_features)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return len(output) > 1
+
     def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
         rows = row_count(output)
         return Loops(
@@ -412,6 +429,9 @@ class MatMul(Op):
         if left[-1] != inner:
             raise GraphError(f"matmul cannot multiply {left} by {right}")
         return (*broadcast((left[:-2], right[:-2])), left[-2], columns)
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return len(inputs[index]) == len(output) and (len(output) > 2 or index == 0)
 
     def loops(self, inputs: tuple[Shape, ...], output: Shape) -> Loops:
         return Loops(b=math.prod(output[:-2]), k=output[-1], c=inputs[0][-1], oy=output[-2])
@@ -456,6 +476,9 @@ class Pool(Channelwise):
         )
         return (*shape[:2], *size)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
+
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return math.prod(output) * math.prod(self.kernel)
 
@@ -482,6 +505,9 @@ class Reduce(Channelwise):
         if self.keepdims:
             return tuple(1 if i in axes else n for i, n in enumerate(shape))
         return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return all(axis % len(inputs[0]) for axis in self.axes)
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return math.prod(inputs[0])
@@ -514,6 +540,9 @@ class Unary(Channelwise):
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return _one(self, inputs)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
+
     def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
         return True
 
@@ -533,6 +562,9 @@ class Binary(Channelwise):
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return broadcast(inputs if self.constant_shape is None else (*inputs, self.constant_shape))
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return len(inputs[index]) == len(output)
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         operands = len(inputs) + (self.constant_shape is not None)
@@ -563,6 +595,9 @@ class Softmax(Channelwise):
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return _one(self, inputs)
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return self.axis % max(1, len(output)) != 0
+
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return 5 * math.prod(output)
 
@@ -586,6 +621,9 @@ class Normalize(Channelwise):
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return _one(self, inputs)
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return all(axis % len(output) for axis in self.axes)
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         # mean, centred square and sum, scale, shift
@@ -611,6 +649,9 @@ class BatchNorm(Channelwise):
 
     def infer(self, inputs: tuple[Shape, ...]) -> Shape:
         return _one(self, inputs, 2)
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return True
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return 2 * math.prod(output)
@@ -659,6 +700,9 @@ class Concat(Channelwise):
         total = sum(shape[axis] for shape in pieces)
         return (*pieces[0][:axis], total, *pieces[0][axis + 1 :])
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return self.axis % len(output) != 0
+
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = self.axis % len(output)
         if axis != row_axis(output):
@@ -692,6 +736,9 @@ class Slice(Channelwise):
                 raise GraphError("slice reaches outside its input", found=shape)
         return self.sizes
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return self.begins[0] == 0 and self.steps[0] == 1
+
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = row_axis(output)
         if axis is None or self.steps[axis] < 1:
@@ -720,6 +767,9 @@ class Pad(Channelwise):
         if min(result) < 1:
             raise GraphError("pad leaves nothing of its input", found=shape)
         return result
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return self.pads[0] == 0 and self.pads[len(output)] == 0
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = row_axis(output)
@@ -752,6 +802,9 @@ class Resize(Channelwise):
         if len(_one(self, inputs)) != len(self.output):
             raise GraphError("resize changes the number of axes", found=inputs[0])
         return self.output
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return inputs[0][0] == output[0]
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return math.prod(output) * {"nearest": 1, "linear": 4, "cubic": 16}.get(self.mode, 4)
@@ -793,6 +846,9 @@ class Transpose(Op):
             raise GraphError(f"cannot view {moved} as {self.shape}")
         return self.shape
 
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        return self.perm[0] == 0 and output[0] % inputs[0][0] == 0
+
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         axis = row_axis(output)
         if axis is None:
@@ -826,6 +882,13 @@ class Gather(Op):
             raise GraphError("gather has inputs left over", found=inputs)
         axis = self.axis % len(table)
         return (*table[:axis], *indices, *table[axis + 1 :])
+
+    def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
+        table = inputs[0] if self.table_shape is None else self.table_shape
+        along_first = self.axis % len(table) == 0
+        # an input of a constant table is the indices
+        is_table = self.table_shape is None and index == 0
+        return along_first is not is_table
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return WHOLE

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from spm_opt.graph.network import Layer, Network, needed_rows, topological
+from spm_opt.graph.network import Layer, Network, Tensor, needed_rows, topological
 from spm_opt.graph.ops import Concat, Shape, Slice, row_axis
 
 Channels = tuple[int, int]
@@ -43,7 +43,8 @@ def joined_pieces(network: Network, layer: Layer) -> dict[str, Channels] | None:
     if not isinstance(op, Concat) or op.constants or layer.output in network.rounded:
         return None  # rounded to a scale of its own: no piece has its bytes
     axis = op.axis % len(layer.output_shape)
-    if not _cuts_rows(layer.output_shape, axis) or network.channel_axes.get(layer.output) != axis:
+    output = network.tensors[layer.output]
+    if not _cuts_rows(output, axis) or network.channel_axes.get(layer.output) != axis:
         return None
     found: dict[str, Channels] = {}
     begin = 0
@@ -65,7 +66,7 @@ def taken_channels(network: Network, layer: Layer) -> Channels | None:
         return None
     operand = layer.inputs[0]
     cut = [i for i, extent in enumerate(operand.shape) if op.sizes[i] != extent]
-    if len(cut) != 1 or not _cuts_rows(operand.shape, cut[0]):
+    if len(cut) != 1 or not _cuts_rows(network.tensors[operand.tensor], cut[0]):
         return None
     alike = _alike(network, operand.tensor, operand.shape, layer)
     if not alike or network.channel_axes.get(operand.tensor) != cut[0]:
@@ -80,15 +81,15 @@ def _alike(network: Network, tensor: str, seen: Shape, layer: Layer) -> bool:
         network.tensors[layer.output],
         network.channel_axes,
     )
-    alike = own.dtype == written.dtype and axes.get(tensor) == axes.get(layer.output)
-    return alike and own.shape == seen
+    alike = (own.dtype, own.images) == (written.dtype, written.images)
+    return alike and axes.get(tensor) == axes.get(layer.output) and own.shape == seen
 
 
-def _cuts_rows(shape: Shape, axis: int) -> bool:
+def _cuts_rows(tensor: Tensor, axis: int) -> bool:
     """Whether a range along `axis` is one run of bytes in every row."""
-    rows = row_axis(shape)
-    leading = (extent for i, extent in enumerate(shape[:axis]) if i != rows)
-    return rows is not None and axis != rows and math.prod(leading) == 1
+    rows = row_axis(tensor.shape)
+    leading = (extent for i, extent in enumerate(tensor.shape[:axis]) if i != rows)
+    return rows is not None and axis != rows and math.prod(leading) == tensor.images
 
 
 def copy_free(network: Network) -> frozenset[str]:

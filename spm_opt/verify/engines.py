@@ -37,6 +37,7 @@ def compute_durations(facts: Facts) -> list[int]:
             np.array([c.rows[1] - c.rows[0] for c in commands], dtype=np.int64),
             np.array([read_bytes(facts, c) for c in commands], dtype=np.int64),
             None if part == channel_count(layer) else part,
+            np.array([c.rows[0] for c in commands], dtype=np.int64),
         )
         for index, duration in zip(indices, cycles.tolist(), strict=True):
             durations[index] = duration

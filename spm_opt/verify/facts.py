@@ -171,7 +171,7 @@ def map_channel_count(network: Network, tensor: str) -> int:
 
 def channel_count(layer: Layer) -> int:
     """Output channels of `layer`; 1 where it cannot be sliced."""
-    axis = layer.op.channel_axis(layer.output_shape)
+    axis = layer.channel_axis
     return 1 if axis is None else layer.output_shape[axis]
 
 
@@ -199,9 +199,10 @@ def channel_layout(tensor: Tensor, axis: int | None) -> ChannelLayout:
     rows = row_axis(tensor.shape)
     if axis is None:
         return ChannelLayout(1, 1, tensor.row_bytes)
-    lead = math.prod(n for i, n in enumerate(tensor.shape) if i < axis and i != rows)
+    before = math.prod(n for i, n in enumerate(tensor.shape) if i < axis and i != rows)
     rest = math.prod(n for i, n in enumerate(tensor.shape) if i > axis and i != rows)
-    return ChannelLayout(lead, tensor.shape[axis], rest * element)
+    # images are not inside a row
+    return ChannelLayout(before // tensor.images, tensor.shape[axis], rest * element)
 
 
 def is_prefetch(transfer: Transfer) -> bool:

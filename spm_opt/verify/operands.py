@@ -164,6 +164,7 @@ def _element_wise(facts: Facts, layer: Layer, i: int, command: Compute) -> bool:
     operand = layer.inputs[i]
     read, written = facts.tensor(operand.tensor), facts.tensor(layer.output)
     alike = read.shape == operand.shape == written.shape and read.dtype == written.dtype
+    alike = alike and read.images == written.images
     own = facts.schedule.buffers[command.output].tensor == layer.output
     return (
         alike

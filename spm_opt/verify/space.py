@@ -119,7 +119,8 @@ def sharing_alike(facts: Facts) -> Iterator[str]:
 def _alike(facts: Facts, buffer: Buffer, other: Buffer) -> bool:
     """Whether an element of one map lies where the same element of the other does."""
     one, two = facts.tensor(buffer.tensor), facts.tensor(other.tensor)
-    return (one.shape, one.dtype, buffer.channels) == (two.shape, two.dtype, other.channels)
+    same = (one.shape, one.dtype, one.images) == (two.shape, two.dtype, two.images)
+    return same and buffer.channels == other.channels
 
 
 def _extent(buffer: Buffer) -> tuple[int, int, int, int]:

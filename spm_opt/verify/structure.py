@@ -137,7 +137,7 @@ def _channels(where: str, channels: tuple[int, int] | None, total: int | None) -
 
 
 def _layer_channels(layer: Layer) -> int | None:
-    cuttable = layer.op.channel_axis(layer.output_shape) is not None
+    cuttable = layer.channel_axis is not None
     return channel_count(layer) if cuttable else None
 
 

@@ -119,10 +119,10 @@ static void run(const unsigned char *memory) {
 }
 
 static const program_map inputs[] = {
-    {"image", "int8", 1664u, 8, 14, 14, 1, 0},
+    {"image", "int8", 1664u, 1, 8, 14, 14, 1, 0},
 };
 static const program_map outputs[] = {
-    {"add", "int8", 3264u, 8, 14, 14, 1, 0},
+    {"add", "int8", 3264u, 1, 8, 14, 14, 1, 0},
 };
 static const program_constants constants[] = {
     {0u, 1200u},

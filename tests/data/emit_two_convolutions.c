@@ -88,10 +88,10 @@ static void run(const unsigned char *memory) {
 }
 
 static const program_map inputs[] = {
-    {"image", "int8", 640u, 4, 16, 8, 1, 0},
+    {"image", "int8", 640u, 1, 4, 16, 8, 1, 0},
 };
 static const program_map outputs[] = {
-    {"second", "int8", 1152u, 4, 16, 8, 1, 0},
+    {"second", "int8", 1152u, 1, 4, 16, 8, 1, 0},
 };
 static const program_constants constants[] = {
     {0u, 624u},

@@ -124,10 +124,11 @@ static void emit_runs(const spm_loop *loop, const spm_context *context, spm_body
     }
 }
 
-static void emit_row(const spm_loop *loop, const spm_context *context, spm_body body, int32_t row) {
+static void emit_row(const spm_loop *loop, const spm_context *context, spm_body body,
+                     int32_t image, int32_t row) {
     const spm_map *m = &loop->map;
     spm_part part = context->part;
-    for (int32_t l = 0; l < m->lead; l++) {
+    for (int32_t l = image * m->lead; l < (image + 1) * m->lead; l++) {
         if (m->channel_last) {
             int64_t element = ((int64_t)l * m->rows + row) * m->channels + part.channel0;
             emit_runs(loop, context, body, element, part.channel1 - part.channel0);
@@ -141,9 +142,10 @@ static void emit_row(const spm_loop *loop, const spm_context *context, spm_body 
     }
 }
 
-static void emit_columns(const spm_loop *loop, const spm_context *context, spm_body body) {
+static void emit_columns(const spm_loop *loop, const spm_context *context, spm_body body,
+                         int32_t image) {
     const spm_map *m = &loop->map;
-    for (int32_t l = 0; l < m->lead; l++)
+    for (int32_t l = image * m->lead; l < (image + 1) * m->lead; l++)
         for (int32_t c = context->part.channel0; c < context->part.channel1; c++)
             for (int32_t i = 0; i < m->mid; i++) {
                 int64_t outer = ((int64_t)l * m->channels + c) * m->mid + i;
@@ -154,12 +156,18 @@ static void emit_columns(const spm_loop *loop, const spm_context *context, spm_b
 
 void spm_each_run(const spm_loop *loop, int rows_inside, const spm_context *context,
                   spm_body body) {
-    if (rows_inside && !loop->map.channel_last) {
-        emit_columns(loop, context, body);
-        return;
+    spm_part left = context->part;
+    while (left.row0 < left.row1) {
+        int32_t image;
+        spm_context one = *context;
+        one.part = spm_next_image(&loop->map, &left, &image);
+        if (rows_inside && !loop->map.channel_last) {
+            emit_columns(loop, &one, body, image);
+            continue;
+        }
+        for (int32_t row = one.part.row0; row < one.part.row1; row++)
+            emit_row(loop, &one, body, image, row);
     }
-    for (int32_t row = context->part.row0; row < context->part.row1; row++)
-        emit_row(loop, context, body, row);
 }
 
 void spm_before(const spm_activation *act, int32_t n, double *values) {

@@ -56,6 +56,11 @@ static inline unsigned char *spm_at(const spm_map *m, const spm_window *w, uint3
         r = rest % (uint32_t)m->rows;
         other = rest / (uint32_t)m->rows;
     }
+    if (m->images > 1) {
+        uint32_t planes = (uint32_t)(m->channel_last ? m->lead : m->lead * m->channels * m->mid);
+        r += other / planes * (uint32_t)m->rows;
+        other %= planes;
+    }
     unsigned char *row = w->base + (int64_t)(r % (uint32_t)w->rows) * w->pitch;
     int64_t place;
     if (m->channel_last) {
@@ -69,6 +74,17 @@ static inline unsigned char *spm_at(const spm_map *m, const spm_window *w, uint3
     }
     *run = (int32_t)(inner - x);
     return row + place * spm_element_bytes(m->dtype);
+}
+
+/* Take the rows of its first image off a part: they are returned as rows of that image. */
+static inline spm_part spm_next_image(const spm_map *m, spm_part *part, int32_t *image) {
+    spm_part own = *part;
+    *image = part->row0 / m->rows;
+    int32_t first = *image * m->rows;
+    own.row0 = part->row0 - first;
+    own.row1 = spm_min(part->row1 - first, m->rows);
+    part->row0 = first + own.row1;
+    return own;
 }
 
 /* n real numbers: elements first, first + step ... of a window (step 0 repeats the first). */
@@ -106,7 +122,8 @@ typedef struct {
 
 typedef void (*spm_body)(const spm_context *context, const spm_run *run);
 
-/* Call `body` for every run of the part. Rows are the outermost loop, or the innermost. */
+/* Call `body` for every run of the part, image by image, with the rows of that image as the
+ * context's part. Of an image, rows are the outermost loop, or the innermost. */
 void spm_each_run(const spm_loop *loop, int rows_inside, const spm_context *context, spm_body body);
 
 /* Apply an activation to a run's values, and store them. */

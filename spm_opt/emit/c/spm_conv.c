@@ -139,17 +139,22 @@ static void add_pixels(conv_block *b, int32_t batch, int32_t depth, int32_t y) {
 
 SPM_KERNEL(conv) {
     conv_block b = {.op = op, .in = in, .out = out, .weights = weights};
-    int rows = op->channels_are_rows;
-    b.k0 = rows ? part.row0 : part.channel0;
-    b.k1 = rows ? part.row1 : part.channel1;
-    b.y0 = rows ? 0 : part.row0;
-    b.y1 = rows ? 1 : part.row1;
     int32_t planes = (int32_t)((int64_t)op->out.lead * op->out.channels * op->out.mid
                                * (op->out.channel_last ? 1 : op->out.last) * op->out.rows
                                / ((int64_t)op->out_channels * op->out_size[0] * op->out_size[1]
                                   * op->out_size[2]));
-    for (int32_t batch = 0; batch < planes; batch++)
-        for (int32_t z = 0; z < op->out_size[0]; z++)
-            for (int32_t y = b.y0; y < b.y1; y++) add_pixels(&b, batch, z, y);
+    while (part.row0 < part.row1) {
+        int32_t image;
+        spm_part own = spm_next_image(&op->out, &part, &image);
+        int rows = op->channels_are_rows;
+        b.k0 = rows ? own.row0 : own.channel0;
+        b.k1 = rows ? own.row1 : own.channel1;
+        b.y0 = rows ? 0 : own.row0;
+        b.y1 = rows ? 1 : own.row1;
+        for (int32_t plane = 0; plane < planes; plane++)
+            for (int32_t z = 0; z < op->out_size[0]; z++)
+                for (int32_t y = b.y0; y < b.y1; y++) add_pixels(&b, image * planes + plane, z, y);
+        if (rows) run_block(&b); /* the next image has other channels in this part */
+    }
     run_block(&b);
 }

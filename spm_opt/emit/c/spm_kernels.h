@@ -2,7 +2,8 @@
  * layer's output out of windows into feature maps.
  *
  * A feature map lies row by row: the row axis (last but one) first, its other axes in their order
- * after it. A window holds some rows, row r in unit r % rows, and some channels of each row.
+ * after it; of a batch image by image. A window holds some rows, row r in unit r % rows, and some
+ * channels of each row.
  *
  * Every element of an output is accumulated in one order, which depends on the layer alone: how
  * rows and channels are cut never changes a bit. Compile with -ffp-contract=off. */
@@ -39,12 +40,13 @@ typedef struct {
     int32_t row0, row1, channel0, channel1;
 } spm_part;
 
-/* How a map's elements are numbered and laid: [lead][channels][mid][rows][last] in logical order,
- * rows first in memory. With channel_last, [lead][rows][channels] (mid and last are 1).
+/* How a map's elements are numbered and laid: [images][lead][channels][mid][rows][last] in logical
+ * order; in memory [images][rows] first, so that row r of image n is the map's row n * rows + r.
+ * With channel_last, [images][lead][rows][channels] (mid and last are 1).
  * An integer q stands for scale * (q - zero), and for itself where scale is 0. */
 typedef struct {
     uint8_t dtype, channel_last;
-    int32_t lead, channels, mid, rows, last;
+    int32_t images, lead, channels, mid, rows, last;
     double scale;
     int32_t zero;
 } spm_map;

@@ -96,7 +96,8 @@ SPM_KERNEL(linear) {
     int32_t count = 0;
     for (int32_t row = part.row0; row < part.row1; row++)
         for (int32_t l = 0; l < op->out.lead; l++) {
-            line[count++] = (int64_t)l * op->out.rows + row;
+            int64_t plane = (int64_t)(row / op->out.rows) * op->out.lead + l;
+            line[count++] = plane * op->out.rows + row % op->out.rows;
             int last = row + 1 == part.row1 && l + 1 == op->out.lead;
             if (count < ROWS && !last) continue;
             for (int32_t k = part.channel0; k < part.channel1; k += SPM_CHANNELS)
@@ -184,13 +185,18 @@ static void matmul_batch(const spm_matmul_op *op, spm_window out, const spm_wind
 
 SPM_KERNEL(matmul) {
     (void)weights;
-    if (op->out.channel_last) {
-        for (int32_t l = 0; l < op->out.lead; l++) matmul_batch(op, out, in, part, l);
-        return;
+    while (part.row0 < part.row1) {
+        int32_t image;
+        spm_part own = spm_next_image(&op->out, &part, &image);
+        for (int32_t l = image * op->out.lead; l < (image + 1) * op->out.lead; l++) {
+            if (op->out.channel_last) {
+                matmul_batch(op, out, in, own, l);
+                continue;
+            }
+            for (int32_t c = own.channel0; c < own.channel1; c++)
+                for (int32_t m = 0; m < op->out.mid; m++)
+                    matmul_batch(op, out, in, own,
+                                 ((int64_t)l * op->out.channels + c) * op->out.mid + m);
+        }
     }
-    for (int32_t l = 0; l < op->out.lead; l++)
-        for (int32_t c = part.channel0; c < part.channel1; c++)
-            for (int32_t m = 0; m < op->out.mid; m++)
-                matmul_batch(op, out, in, part,
-                             ((int64_t)l * op->out.channels + c) * op->out.mid + m);
 }

@@ -171,6 +171,9 @@ static void softmax_across(const spm_context *context, const spm_run *run) {
     if (op->axis == run->last - 1) {
         begin = context->part.row0;
         end = context->part.row1;
+    } else if (op->axis == 0 && op->loop.map.images > 1) {
+        begin = run->index[0]; /* the part has rows of this image */
+        end = begin + 1;
     }
     if (run->index[op->axis] != begin) return;
     int64_t line = run->element - begin * stride;

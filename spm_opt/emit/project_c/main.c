@@ -64,21 +64,29 @@ static void read_constants(const char *name, unsigned char *dram) {
 /* --- maps: row-major in files, rows first in DRAM ------------------------------------------- */
 
 static uint64_t map_bytes(const program_map *map) {
-    return (uint64_t)(map->outer * map->rows * map->inner) * (uint64_t)map->element_bytes;
+    return (uint64_t)(map->images * map->outer * map->rows * map->inner)
+           * (uint64_t)map->element_bytes;
+}
+
+/* Where DRAM has row r at index o of the axes before it, `o` counting those of all images. */
+static uint64_t place_of(const program_map *map, int64_t o, int64_t r) {
+    int64_t row = o / map->outer * map->rows + r;
+    return map->address + (uint64_t)((row * map->outer + o % map->outer) * map->inner)
+                              * (uint64_t)map->element_bytes;
 }
 
 static void to_dram(const program_map *map, unsigned char *dram, const unsigned char *from) {
     size_t run = (size_t)map->inner * (size_t)map->element_bytes;
-    for (int64_t o = 0; o < map->outer; o++)
+    for (int64_t o = 0; o < map->images * map->outer; o++)
         for (int64_t r = 0; r < map->rows; r++, from += run)
-            memcpy(dram + map->address + (size_t)(r * map->outer + o) * run, from, run);
+            memcpy(dram + place_of(map, o, r), from, run);
 }
 
 static void from_dram(const program_map *map, const unsigned char *dram, unsigned char *to) {
     size_t run = (size_t)map->inner * (size_t)map->element_bytes;
-    for (int64_t o = 0; o < map->outer; o++)
+    for (int64_t o = 0; o < map->images * map->outer; o++)
         for (int64_t r = 0; r < map->rows; r++, to += run)
-            memcpy(to, dram + map->address + (size_t)(r * map->outer + o) * run, run);
+            memcpy(to, dram + place_of(map, o, r), run);
 }
 
 /* Knuth's 64-bit linear congruence; its high bits are the good ones. */
@@ -88,7 +96,7 @@ static uint32_t drawn(uint64_t *state) {
 }
 
 static void draw(const program_map *map, uint64_t seed, unsigned char *to) {
-    int64_t count = map->outer * map->rows * map->inner;
+    int64_t count = map->images * map->outer * map->rows * map->inner;
     int real = strncmp(map->dtype, "float", 5) == 0;
     for (int64_t i = 0; i < count; i++, to += map->element_bytes) {
         uint32_t bits = drawn(&seed);

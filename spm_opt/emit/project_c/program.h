@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A feature map in DRAM. Its file has it in row-major order as [outer][rows][inner] elements;
- * DRAM has its rows first: [rows][outer][inner]. */
+/* A feature map in DRAM. Its file has it in row-major order as [images][outer][rows][inner]
+ * elements; DRAM has the rows of each image first: [images][rows][outer][inner]. */
 typedef struct {
     const char *name, *dtype;
     uint64_t address;
-    int64_t outer, rows, inner;
+    int64_t images, outer, rows, inner;
     int32_t element_bytes;
     int64_t below; /* drawn integers are in [0, below); 0: any of the type */
 } program_map;

@@ -70,7 +70,11 @@ class Barriers:
         prices, ready, block = table.prices, table.ready, table.blocks[v].only(chosen)
         front, moved = reload_prices(table.problem, moves)
         front, moved = front[block.family], moved[block.family] + block.dram
-        own, slack, limit = ready[block.end], block.duration - block.dma, _limit(table, v, block, room)
+        own, slack, limit = (
+            ready[block.end],
+            block.duration - block.dma,
+            _limit(table, v, block, room),
+        )
         if not table.problem.prefetch:
             slack, limit = np.zeros_like(slack), own
         # nothing passes constants that are streamed
@@ -85,7 +89,11 @@ class Barriers:
         known = np.broadcast_arrays(parent, block.index, block.family, cost)[:3]
         plain = (cost, _truncated(begun + slack, limit), *known, np.zeros_like(cost))
         # a prefetch under way is finished first
-        late = (cost + prices.per_cycle * (done - at_start), _truncated(done + slack, limit), *known)
+        late = (
+            cost + prices.per_cycle * (done - at_start),
+            _truncated(done + slack, limit),
+            *known,
+        )
         after = [
             np.stack(plain).reshape(6, -1),
             np.stack((*late, np.ones_like(cost)))[:, busy],
@@ -164,5 +172,3 @@ def _step_cycles(table: Table, step: Step, before: int) -> int:
         at_start = int(ready[np.searchsorted(ready, at_start)])
     front = sum(table.problem.maps[t].reload_cycles for t in step.reloads)
     return at_start - before + front + c.duration_cycles
-
-

@@ -203,7 +203,8 @@ class _There:
             (block.tile_space, block.tile_ahead, block.tile_first),
             (whole, ahead, awaited),
         )
-        space, early, first = np.full(room.shape, _NO_SPACE), 0, 0
+        space = np.full((room.shape[0], len(block.early)), _NO_SPACE)
+        early, first = np.zeros_like(space), np.zeros_like(space)
         for size, cycles, soon in parts:
             fits = (room >= size) & (cycles > 0)
             space = np.where(fits, np.minimum(space, size), space)

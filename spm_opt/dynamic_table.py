@@ -6,7 +6,6 @@ Shared by the search (`spm_opt.dynamic`) and its two clocks: with barriers betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -66,8 +65,10 @@ class Block:
         What each family asks for.
     family, index, duration, dma, work, dram : int64 array (candidates,)
         Family and number of each candidate, and its prices.
-    window, queue, first, ahead, behind, early, late, enter, tile_space, tile_first, tile_ahead, compute : int64 array (candidates,)
-        Prices where steps overlap, as in `Overlap`.
+    window, queue, first, ahead, behind, early, late, enter : int64 array (candidates,)
+    tile_space, tile_first, tile_ahead : int64 array (candidates,)
+        Prices where steps overlap, in the order of `Overlap`.
+    compute : int64 array (candidates,)
     end, own_space : int64 array (candidates,)
         Part where it ends, and space of the constants that it holds.
     streamed : bool array (candidates,)
@@ -195,7 +196,8 @@ def _most_early(problem: Problem, space: Ints) -> Ints:
     for c in problem.candidates:
         whole = max((problem.maps[t].size_bytes for t in c.reads), default=0)
         found[c.first] = max(found[c.first], c.overlap.early_bytes, whole)
-    return found + space[-1] - space
+    most: Ints = found + space[-1] - space
+    return most
 
 
 def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[Block]:
@@ -213,8 +215,18 @@ def _block(
     index = [k for members in families for k in members]
     used = [problem.candidates[k] for k in index]
     rows = [
-        (n, k, c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes, *c.overlap,
-         c.compute_cycles, c.end, c.first)
+        (
+            n,
+            k,
+            c.duration_cycles,
+            c.dma_cycles,
+            c.work_bytes,
+            c.dram_bytes,
+            *c.overlap,
+            c.compute_cycles,
+            c.end,
+            c.first,
+        )
         for k, c, n in zip(index, used, [n for n, f in enumerate(families) for _ in f], strict=True)
     ]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 20).T
@@ -224,7 +236,8 @@ def _block(
     own = np.where(streams, 0, space[end] - space[first])
     samples = tuple(problem.candidates[members[0]] for members in families)
     needs = tuple(_needs(problem, sample, writes) for sample in samples)
-    return Block(samples, needs, *columns[:19], own, streams)
+    named: dict[str, Any] = dict(zip(Block.__slots__[2:], columns[:-1], strict=False))
+    return Block(samples, needs, **named, own_space=own, streamed=streams)
 
 
 def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> Needs:
@@ -245,5 +258,3 @@ def reload_prices(problem: Problem, moves: list[Move | None]) -> tuple[Ints, Int
     cycles = [sum(problem.maps[t].reload_cycles for t in maps) for maps in loads]
     sizes = [sum(problem.maps[t].reload_bytes for t in maps) for maps in loads]
     return np.array(cycles, dtype=np.int64), np.array(sizes, dtype=np.int64)
-
-

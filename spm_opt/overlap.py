@@ -104,7 +104,11 @@ class _Shop:
             for load in loads:
                 last = behind[self.layout.buffers[load.buffer].first_step]
                 if load.role == "map":
-                    found = (n for n in reversed(stored.get(load.tensor, ())) if _meets(jobs[n].transfer, load))
+                    found = (
+                        n
+                        for n in reversed(stored.get(load.tensor, ()))
+                        if _meets(jobs[n].transfer, load)
+                    )
                     last = max(last, next(found, -1))
                 jobs.append(self._load(load, last))
         return jobs
@@ -138,12 +142,24 @@ class _Shop:
         for job, transfer in zip(jobs, order, strict=True):
             cycles = transfer.end_cycle - transfer.start_cycle
             end = engines.transfer(job.after, job.before, cycles)
-            transfers.append(replace(transfer, start_cycle=end - cycles, end_cycle=end))
+            transfers.append(
+                replace(
+                    transfer, start_cycle=end - cycles, end_cycle=end,
+                    need_step=self._needed(job.transfer),
+                )
+            )  # fmt: skip
         computes = tuple(
             replace(c, start_cycle=end - c.end_cycle, end_cycle=end)
             for c, end in zip(self.computes, engines.ends, strict=True)
         )
         return Timeline(self._steps(computes), tuple(transfers), computes)
+
+    def _needed(self, transfer: Transfer) -> int:
+        """First step that touches what a whole load brings."""
+        if transfer.kind == "store" or transfer.tile is not None:
+            return transfer.need_step
+        first = self.touched.get(transfer.buffer)
+        return transfer.need_step if first is None else self.computes[first].step
 
     def _steps(self, computes: Sequence[Compute]) -> tuple[Step, ...]:
         """Steps share out the time of the compute engine."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from spm_opt.errors import InputError
 
@@ -112,6 +112,9 @@ class Overlap(NamedTuple):
     ahead_constants: int = 0
 
 
+NO_OVERLAP: Final = Overlap()
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A group under one tiling and one residency pattern; all its prices are constants.
@@ -163,7 +166,7 @@ class Candidate:
     dram_bytes: int
     recipe: int
     least_dma_cycles: int
-    overlap: Overlap = Overlap()
+    overlap: Overlap = NO_OVERLAP
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,9 @@ class _Machine:
         if self.cuts:
             self._interrupt(earliest)
             self._fill(earliest)
-        return self._transfer(transfer, earliest)
+        # with barriers a step's own transfers stay within it
+        own = replace(transfer, step=len(self.steps), need_step=len(self.steps))
+        return self._transfer(own, earliest)
 
     def _fill(self, until: int, overrun: bool = False) -> None:
         """Run prefetches while the queue is idle; the last is cut at `until`, or may overrun it."""

@@ -1,4 +1,4 @@
-"""Claims a step early, releases a step late: what lets transfers run beside the steps around theirs.
+"""Claims a step early, releases a step late: room for transfers beside the steps around theirs.
 
 Buffers of streams live for one step, and whole loads at the front of a step are claimed by it.
 Where the scratchpad has room in the step before, they are claimed there, so that the first loads

@@ -12,7 +12,7 @@ from spm_opt.graph.builder import Handle, NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.parts import source_order
-from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
+from spm_opt.problem import Candidate, FeatureMap, Overlap, Problem, WeightLoad
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 # --------------------------------------------------------------------------- networks and chips
@@ -286,4 +286,5 @@ def _random_candidate(
     return Candidate(
         *span, tuple(t for t, use in ins.items() if use == "read"), streams, keeps, stores,
         streams_weights, duration, dma, duration, rng.randint(0, 4) + begun, moved, recipe, dma,
+        Overlap(duration, dma),
     )  # fmt: skip

@@ -140,13 +140,15 @@ class Draft:
         self, kind: str, tensor: str, buffer: int, rows: tuple[int, int], step: int = 0,
         tile: int | None = None, after: Sequence[int] = (),
         channels: tuple[int, int] | None = None, run: tuple[int, int, int] | None = None,
+        need: int | None = None,
     ) -> int:  # fmt: skip
         """Load or store rows; `run` is (first byte, bytes, runs) where channels are cut."""
         row_bytes = self.network.tensors[tensor].row_bytes
         first, size, runs = run or (rows[0] * row_bytes, (rows[1] - rows[0]) * row_bytes, 1)
         return self._transfer(
             Transfer(
-                kind, "map", tensor, buffer, step, step, tile, rows, channels,
+                kind, "map", tensor, buffer, step, step if need is None else need, tile, rows,
+                channels,
                 self.dram[tensor] + first, size, runs, 0, 0, 0,
             ),
             after,
@@ -426,6 +428,34 @@ def prefetch() -> Schedule:
     return d.finish()
 
 
+def crossing() -> Schedule:
+    """Two convolutions of two stripes each: the second's first rows come, and its constants, while
+    the first one computes, whose last rows drain while the second one computes."""
+    d = Draft(chain(8, (4, 8, 8), "a", "b"))
+    d.step("a", tiles=2, depth=2)
+    d.step("b", tiles=2, depth=2)
+    x = d.buffer("x", "input", "x", 8, 32, (0, 1))
+    wa, wb = d.weights("a", (0, 1)), d.weights("b", (0, 2))
+    am = d.buffer("a.out", "output", "a.out", 8, 64, (0, 2))
+    ar = d.buffer("a.again", "input", "a.out", 8, 64, (0, 2))
+    y = d.buffer("y", "output", "b.out", 8, 64, (1, 2))
+    loaded = d.load_weights("a", wa)
+    l0 = d.move("load", "x", x, (0, 6), tile=0)
+    l1 = d.move("load", "x", x, (6, 8), tile=1)
+    ready = d.load_weights("b", wb, need=1)
+    c0 = d.compute("a", (0, 5), x, wa, am, 6, tile=0, after=[loaded, l0])
+    c1 = d.compute("a", (5, 8), x, wa, am, 4, tile=1, after=[l1])
+    d.move("store", "a.out", am, (0, 5), tile=0, after=[c0])
+    m0 = d.move("load", "a.out", ar, (0, 5), step=1, tile=0)
+    d.move("store", "a.out", am, (5, 8), tile=1, after=[c1], need=1)
+    m1 = d.move("load", "a.out", ar, (5, 8), step=1, tile=1)
+    c2 = d.compute("b", (0, 4), ar, wb, y, 5, step=1, tile=0, after=[m0, ready])
+    c3 = d.compute("b", (4, 8), ar, wb, y, 5, step=1, tile=1, after=[m1])
+    d.move("store", "b.out", y, (0, 4), step=1, tile=0, after=[c2])
+    d.move("store", "b.out", y, (4, 8), step=1, tile=1, after=[c3])
+    return d.finish()
+
+
 def pieces() -> Schedule:
     """Two convolutions, the first in two stripes, one deep: the second's weights come in pieces,
     one while the queue waits for the first stripe, one behind the second."""
@@ -459,4 +489,5 @@ ALL = {
     "channel_inputs": channel_inputs,
     "prefetch": prefetch,
     "pieces": pieces,
+    "crossing": crossing,
 }

@@ -161,7 +161,7 @@ def split() -> Schedule:
     x = d.buffer("x", "map", "x", 8, 64, (0, 2))
     w = d.weights("a", (1, 2))
     y = d.buffer("y", "output", "a.out", 8, 64, (1, 2))
-    d.move("load", "x", x, (0, 8))
+    d.move("load", "x", x, (0, 8), need=1)
     ready = d.load_weights("a", w, step=1)
     c = d.compute("a", (0, 8), x, w, y, 8, step=1, after=[ready], row_bytes=32)
     d.move("store", "a.out", y, (0, 8), step=1, tile=0, after=[c])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
+from spm_opt.problem import Candidate, FeatureMap, Overlap, Problem, WeightLoad
 
 
 def fmap(
@@ -35,7 +35,7 @@ def group(
     """A candidate; its recipe is filled in by `problem`."""
     return Candidate(
         first, end, reads, streams, keeps, stores, streams_weights, cycles, dma, cycles, work,
-        moved, -1, dma,
+        moved, -1, dma, Overlap(cycles, dma),
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_the_listing_of_three_stripes() -> None:
     assert "; latency   1865 cycles (1.865 us), bound 1865, roofline 1733" in text
     assert "; 0x000260 .. 0x000460  [0, 1)  y  output  a.out: 8 x 64 bytes" in text
     assert "; 0x00000480  weights:a" in text
-    assert "step 0: a; 3 tiles of rows, retain, depth 2; cycles 0 .. 1865" in text
+    assert "step 0: a; 3 tiles of rows, retain, depth 2; cycles 0 .. 1823" in text
     for line in (
         "   4   661 +42      STORE   t0    a.out rows 0..4: spm 0x000260 -> dram 0x00000180; "
         "256 B, 256 B moved; after 3",

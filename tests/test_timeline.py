@@ -172,7 +172,7 @@ def by_lot(seeds: range, dram: Dram | None = None, ordered: bool = False) -> Ite
 
 @pytest.fixture(scope="module")
 def plans() -> list[Run]:
-    return list(by_lot(range(16)))
+    return list(by_lot(range(40)))
 
 
 def in_order(problem: Problem, decision: Decision) -> Decision:

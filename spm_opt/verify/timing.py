@@ -4,8 +4,8 @@ A tile is one unit: all its computes wait for the loads of the tile and, where t
 a rolling buffer, for the stores of tile ``t - depth``; a load of tile ``t`` waits for all computes
 of tile ``t - depth``; a store waits for all computes of its tile (of the step, where it names no
 tile and its buffer is written there). A compute waits for whole loads into the buffers it touches,
-and for the transfers that must have ended before its step; a load waits for all computes of the steps
-before the first of its buffer. Whether these waits suffice is not asked here: see
+and for the transfers that must have ended before its step; a load waits for all computes of the
+steps before the first of its buffer. Whether these waits suffice is not asked here: see
 `spm_opt.verify.races` and `.data`.
 """
 
@@ -23,7 +23,6 @@ from spm_opt.verify.facts import (
     ROLLING_OUTPUTS,
     Facts,
     compute_label,
-    is_prefetch,
     transfer_label,
 )
 
@@ -218,7 +217,9 @@ def start_cycles(facts: Facts) -> Iterator[str]:
     for index, transfer in enumerate(schedule.transfers):
         found = transfer.start_cycle, transfer.end_cycle
         yield from _differs(transfer_label(facts, index), found, _span(machine.transfers, index))
-    ends = {c.step: run.end_cycle for c, run in zip(schedule.computes, machine.computes, strict=False)}
+    ends = {
+        c.step: run.end_cycle for c, run in zip(schedule.computes, machine.computes, strict=False)
+    }
     start = 0
     for index, step in enumerate(schedule.steps):
         end = ends.get(index, start)

@@ -210,6 +210,7 @@ def _schedule(
         time_limit=params.time_limit,
         deterministic_limit=params.deterministic_limit,
         solve_seconds=seconds,
+        modelled_latency_cycles=answer.placed.modelled_cycles,
     )
     return assemble(answer.world.site, answer.placed, provenance)
 

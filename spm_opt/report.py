@@ -49,6 +49,7 @@ class SolveFigures(TypedDict):
     objective: str
     status: str
     latency_cycles: int
+    modelled_latency_cycles: int
     latency_lower_bound_cycles: int
     gap: float
     roofline_cycles: int
@@ -203,6 +204,7 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         objective=made.objective,
         status=made.status,
         latency_cycles=claims.latency_cycles,
+        modelled_latency_cycles=made.modelled_latency_cycles,
         latency_lower_bound_cycles=made.latency_lower_bound_cycles,
         gap=relative_gap(made.objective_value, made.objective_bound),
         roofline_cycles=claims.roofline_cycles,
@@ -364,6 +366,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         ("strategy", f"{figures['strategy']}, least {figures['objective']}"),
         ("status", f"{figures['status']}, gap {_percent(figures['gap'])}"),
         ("latency", _latency(latency, frequency_hz)),
+        ("  with barriers", f"{figures['modelled_latency_cycles']:,} cycles"),
         ("lower bound", f"{figures['latency_lower_bound_cycles']:,} cycles"),
         ("roofline", f"{roofline:,} cycles{times}"),
         ("compute", f"{figures['compute_cycles']:,} cycles"),

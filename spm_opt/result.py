@@ -153,6 +153,11 @@ class Result:
         return self.to_dict()["aliased_bytes"]
 
     @property
+    def modelled_latency_cycles(self) -> int:
+        """Latency of the same plan if steps were barriers, as the coarser model counts."""
+        return self.schedule.provenance.modelled_latency_cycles
+
+    @property
     def solve_seconds(self) -> float:
         """Wall clock of the solve."""
         return self.schedule.provenance.solve_seconds

@@ -225,6 +225,8 @@ class Provenance:
     orders_tried : int
     solver : str
         OR-tools version; with `seed`, `workers` and the limits, what repeats the run.
+    modelled_latency_cycles : int
+        Latency of the same plan if steps were barriers: as the coarser of the two models counts.
     """
 
     strategy: str
@@ -242,6 +244,7 @@ class Provenance:
     time_limit: float
     deterministic_limit: float | None
     solve_seconds: float
+    modelled_latency_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)

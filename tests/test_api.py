@@ -26,10 +26,10 @@ from spm_opt.report import as_text, comparison_figures, comparison_table
 KEYS = {
     "model", "hardware", "strategy", "objective", "status", "latency_cycles",
     "modelled_latency_cycles", "latency_lower_bound_cycles", "gap", "roofline_cycles",
-    "compute_cycles", "dram_bytes", "dram_footprint_bytes", "dram_reused_bytes", "macs", "recomputed_macs", "spm_peak_bytes",
-    "spm_load_bytes", "spm_capacity_bytes", "layers", "groups", "fused_layers",
-    "pinned_feature_maps", "aliased_bytes", "solve_seconds", "verified", "order", "orders_tried",
-    "warnings",
+    "compute_cycles", "dram_bytes", "dram_footprint_bytes", "dram_reused_bytes", "macs",
+    "recomputed_macs", "spm_peak_bytes", "spm_load_bytes", "spm_capacity_bytes", "layers",
+    "groups", "fused_layers", "pinned_feature_maps", "aliased_bytes", "solve_seconds", "verified",
+    "order", "orders_tried", "warnings",
 }  # fmt: skip
 
 

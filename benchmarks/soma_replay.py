@@ -3,9 +3,9 @@
 Compute: tiles one after another. DRAM: one queue, in order. A tile starts when its loads have
 ended; a store when its tile has; a load when the compute lane has reached the tile position at
 which its space is claimed; a tile waits for stores whose space is released at its boundary.
-Latency is the later end of the two lanes. What is added to that here is nothing; what is left out,
-against spm_opt's own rule, is the barrier between steps: a step need not wait for the transfers of
-the one before, only for its own data and for the space of its buffers.
+Latency is the later end of the two lanes. spm_opt's own rule (`spm_opt.schedule`) is the same, but for
+two things: it claims and releases the space of a step's buffers at the boundaries of steps, which are
+tile boundaries, and a layer of a group waits for its own constants only, not all its group's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def replayed_cycles(schedule: Schedule) -> int:
     ends: dict[tuple[int, int], int] = {}
     loads: dict[tuple[int, int], int] = defaultdict(int)
     drained: dict[tuple[int, int], int] = defaultdict(int)
+    released: dict[int, int] = defaultdict(int)
     queue = list(schedule.transfers)
     lane = dma = at = 0
 
@@ -44,12 +45,16 @@ def replayed_cycles(schedule: Schedule) -> int:
         if transfer.kind == "load":
             loads[key] = max(loads[key], dma)
         else:
-            drained[key] = max(drained[key], dma)
+            drained[transfer.step, key[1]] = max(drained[transfer.step, key[1]], dma)
+            released[transfer.need_step] = max(released[transfer.need_step], dma)
 
     for step, tile in tiles:
         run_queue((step, tile))
         depth = schedule.steps[step].depth
-        ready = max(loads[step, -1], loads[step, tile], drained[step, tile - depth])
+        ready = max(
+            loads[step, -1], loads[step, tile], drained[step, tile - depth],
+            *(end for last, end in released.items() if last < step), 0,
+        )  # fmt: skip
         lane = max(lane, ready) + length[step, tile]
         ends[step, tile] = lane
     for transfer in queue[at:]:
@@ -61,6 +66,8 @@ def _needed(schedule: Schedule, transfer: Transfer, tile: tuple[int, int]) -> bo
     """Whether a tile cannot start before a transfer has ended."""
     step, number = tile
     if transfer.kind == "store":
+        if transfer.need_step < step:
+            return True
         rolling = schedule.buffers[transfer.buffer].kind in ("output", "channel_output")
         if transfer.step == step and rolling and transfer.tile is not None:
             return transfer.tile <= number - schedule.steps[step].depth
@@ -76,6 +83,8 @@ def _claimed(schedule: Schedule, transfer: Transfer, ends: dict[tuple[int, int],
     if transfer.kind == "store":
         last = schedule.steps[step].tiles - 1 if transfer.tile is None else transfer.tile
         return ends.get((step, last), 0)
-    if transfer.tile is not None and transfer.tile >= schedule.steps[step].depth:
-        return ends.get((step, transfer.tile - schedule.steps[step].depth), 0)
-    return max((end for (s, _), end in ends.items() if s < step), default=0)
+    first = schedule.buffers[transfer.buffer].first_step
+    reached = max((end for (s, _), end in ends.items() if s < first), default=0)
+    if transfer.tile is not None:
+        reached = max(reached, ends.get((step, transfer.tile - schedule.steps[step].depth), 0))
+    return reached

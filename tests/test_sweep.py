@@ -73,8 +73,8 @@ def test_a_small_file_is_planned(stem):
 
 
 @pytest.mark.parametrize("name", QUICK_MODELS)
-def test_a_small_model_is_planned_optimally(name):
-    assert planned(name).status == "optimal"
+def test_a_small_model_is_planned_within_two_percent_of_what_is_possible(name):
+    assert planned(name).gap <= 0.02
 
 
 def test_every_file_beside_the_checkout_is_in_the_sweep():

@@ -167,11 +167,12 @@ def _owners(order: Sequence[Command]) -> list[tuple[int, int | None]]:
         own = order[i].engine == COMPUTE
         ahead[i] = order[i].step if own else ahead[i + 1] if i + 1 < len(order) else last
     owners: list[tuple[int, int | None]] = []
-    step, tile = -1, 0
+    step, tile, owner = -1, 0, 0
     for command, after in zip(order, ahead, strict=True):
         if command.engine == COMPUTE:
             step, tile = command.step, command.tile
-        owner = min(max(command.step, step), max(after, step))
+        # what stands behind a load of the next step follows it there
+        owner = max(owner, min(max(command.step, step), max(after, step)))
         owners.append((owner, tile if owner == step else None))
     return owners
 

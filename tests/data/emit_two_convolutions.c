@@ -1,6 +1,6 @@
 /* two_convolutions on mobile_npu: 2 layers in 1 steps.
- * Strategy fuse, objective latency: optimal.
- * Promised: 2752 cycles, 1664 bytes of DRAM traffic.
+ * Strategy fuse, objective latency: feasible.
+ * Promised: 2672 cycles, 1664 bytes of DRAM traffic.
  *
  * A step is a group of layers that run tile by tile. Transfers are started as early as
  * their data and the queue allow; a wait names the last transfer that must have ended. */
@@ -29,7 +29,7 @@ enum {
 static _Alignas(64) unsigned char spm[SPM_BYTES];
 
 static dma_ticket loaded_image_s0[4];
-static dma_ticket stored_second_s0[4];
+static dma_ticket loaded_weights_second_s0;
 
 /* Step 0: first + second; 4 tiles of rows, depth 1, halo: retain. */
 static void load_image_s0(int32_t t) {
@@ -56,7 +56,7 @@ static void compute_second_s0(int32_t t) {
 }
 static void store_second_s0(int32_t t) {
     const int32_t row0 = 4 * t, row1 = 4 * t + 4;
-    stored_second_s0[t] = dma_start(DMA_STORE,
+    dma_start(DMA_STORE,
         dma_line(DRAM_second + 32 * row0, 128),
         dma_rows(SPM_output_second_s0, 4, 32, row0, row1));
 }
@@ -64,21 +64,21 @@ static void step_0(void) {
     dma_start(DMA_LOAD,
         dma_line(DRAM_weights_first, 320),
         dma_bytes(SPM_weights_first_s0, 320));
-    dma_start(DMA_LOAD,
+    load_image_s0(0);
+    loaded_weights_second_s0 = dma_start(DMA_LOAD,
         dma_line(DRAM_weights_second, 304),
         dma_bytes(SPM_weights_second_s0, 304));
-    load_image_s0(0);
-    dma_wait(loaded_image_s0[0]);
     for (int32_t t = 0; t < 4; t++) {
-        if (t >= 1) {
-            dma_wait(stored_second_s0[t - 1]);
-        }
+        dma_wait(loaded_image_s0[t]);
         compute_first_s0(t);
+        if (t == 0) {
+            dma_wait(loaded_weights_second_s0);
+        }
         compute_second_s0(t);
+        store_second_s0(t);
         if (t < 3) {
             load_image_s0(t + 1);
         }
-        store_second_s0(t);
     }
 }
 

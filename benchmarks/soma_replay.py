@@ -3,9 +3,9 @@
 Compute: tiles one after another. DRAM: one queue, in order. A tile starts when its loads have
 ended; a store when its tile has; a load when the compute lane has reached the tile position at
 which its space is claimed; a tile waits for stores whose space is released at its boundary.
-Latency is the later end of the two lanes. spm_opt's own rule (`spm_opt.schedule`) is the same, but for
-two things: it claims and releases the space of a step's buffers at the boundaries of steps, which are
-tile boundaries, and a layer of a group waits for its own constants only, not all its group's.
+Latency is the later end of the two lanes. spm_opt's own rule (`spm_opt.schedule`) is the same, but
+for two things: space is claimed and released at the boundaries of steps, which are some of the tile
+boundaries, and a layer of a group waits for its own constants only, not for all of its group's.
 """
 
 from __future__ import annotations

@@ -19,6 +19,20 @@ def shortest_cover(problem: Problem, price: Callable[[Candidate], int]) -> int:
     return best[problem.parts] or 0
 
 
+def small_maps(problem: Problem, most: int) -> set[int]:
+    """The smallest maps without which no more than `most` are alive at any boundary."""
+    gone: set[int] = set()
+    for boundary in range(1, problem.parts):
+        alive = [
+            t
+            for t, m in enumerate(problem.maps)
+            if t not in gone and m.birth < boundary <= m.last_use
+        ]
+        alive.sort(key=lambda t: (problem.maps[t].size_bytes, t))
+        gone.update(alive[: max(0, len(alive) - most)])
+    return gone
+
+
 def latency_bound(problem: Problem) -> int:
     """Cycles below which no plan can be: windows one after another, constants over one queue."""
     windows = shortest_cover(problem, lambda c: c.overlap.window_cycles)

@@ -43,7 +43,7 @@ __all__ = ["Prices", "Solved", "solve_dynamic"]
 #: fillings of the scratchpad among which a beam is divided
 _SHELVES = 8
 #: steps in which room for claims is told apart where steps overlap
-_ROOM_SHELVES = 64
+_ROOM_SHELVES = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from spm_opt.allocation.place import place
 from spm_opt.assemble import Placed, roofline_cycles
 from spm_opt.baselines import RESTRICTIONS
-from spm_opt.bounds import dram_bound, latency_bound
+from spm_opt.bounds import dram_bound, latency_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
@@ -45,6 +45,8 @@ CPSAT_SECONDS = 5.0
 #: shares of the capacity, in thousandths, for plans whose transfers cross steps: what is left is
 #: room for claims a step early and releases a step late
 OVERLAP_SHARES = (1000, 950, 880)
+#: maps alive at a boundary, in problems that bound one with too many residencies
+ALIVE = (3, 5, 6)
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 
@@ -140,6 +142,8 @@ class Search:
         self.world, self.problem, self.clock = world, problem, clock
         self.objective = clock.params.objective
         self.found: list[Placed] = []
+        #: whether a search over everything gave the bound
+        self._bounded = False
         self._crossing: dict[tuple[int, int], Solved] = {}
         self.bound = _easy_bound(problem, self.objective)
         if self.objective == "latency":
@@ -169,6 +173,7 @@ class Search:
         if best is not None:
             self._place_shrinking(best)
         if self.objective == "latency" and not (self.clock.over() or self._proven()):
+            self._bound_without_small_maps()
             self._overlap()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
@@ -178,6 +183,7 @@ class Search:
         if self.objective == "latency":
             solved = self._overlapped(1000, states)
         if solved.complete:
+            self._bounded = True
             self.bound = max(self.bound, self._value(solved))
 
     def _overlapped(self, share: int, states: int) -> Solved:
@@ -189,6 +195,19 @@ class Search:
             )
         return self._crossing[share, states]
 
+    def _bound_without_small_maps(self) -> None:
+        """A bound where residencies are too many to follow: as if small maps took no space."""
+        if self._bounded:
+            return
+        for most in ALIVE:
+            if self.clock.over() or self._proven():
+                return
+            few = replace(self.problem, overlap=True).without(small_maps(self.problem, most))
+            solved = solve_dynamic(few, prices(few, self.objective), STATES[1], self.clock.over)
+            if not solved.complete:
+                return
+            self.bound = max(self.bound, self._value(solved))
+
     def _overlap(self) -> None:
         """Place what is best where steps are no barriers, with more and more room for overlaps."""
         for share in OVERLAP_SHARES:
@@ -199,6 +218,7 @@ class Search:
                 solved = self._overlapped(share, states)
                 if solved.complete:
                     if share == 1000:
+                        self._bounded = True
                         self.bound = max(self.bound, self._value(solved))
                     break
                 if not self._affords(5 * (self.clock.seconds - began)):

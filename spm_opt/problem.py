@@ -7,8 +7,9 @@ are bytes, rounded up to the alignment of the scratchpad where they take space i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from spm_opt.errors import InputError
@@ -212,6 +213,35 @@ class Problem:
         return replace(
             self,
             candidates=tuple(replace(c, dma_cycles=c.least_dma_cycles) for c in self.candidates),
+        )
+
+    def without(self, maps: Collection[int]) -> Problem:
+        """The problem in which some maps need no space and are wherever they are wanted.
+
+        Every plan is a plan of it, at no higher price: its optimum is a bound.
+        """
+        gone = frozenset(maps)
+        nobody = {t: replace(self.maps[t], readers=(), writers=()) for t in gone}
+        return replace(
+            self,
+            maps=tuple(nobody.get(t, m) for t, m in enumerate(self.maps)),
+            candidates=tuple(self._without(c, gone) for c in self.candidates),
+        )
+
+    def _without(self, candidate: Candidate, gone: frozenset[int]) -> Candidate:
+        uses = candidate.reads, candidate.streams, candidate.keeps, candidate.stores
+        if gone.isdisjoint(chain.from_iterable(uses)):
+            return candidate
+        begun = sum(
+            self.maps[t].size_bytes
+            for t in gone.intersection(candidate.keeps)
+            if self.maps[t].birth >= candidate.first
+        )
+        reads, streams, keeps, stores = (tuple(t for t in use if t not in gone) for use in uses)
+        # a kept map may have taken the space of another one: then it added none
+        work = max(0, candidate.work_bytes - begun)
+        return replace(
+            candidate, reads=reads, streams=streams, keeps=keeps, stores=stores, work_bytes=work
         )
 
     def only(self, keep: Callable[[Candidate], bool], **changes: Any) -> Problem:

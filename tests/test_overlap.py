@@ -21,6 +21,7 @@ from small_problems import fmap, group, problem
 from test_timeline import in_order
 
 from spm_opt.assemble import Placed, assemble
+from spm_opt.bounds import small_maps
 from spm_opt.commands import lower
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, solve_dynamic
@@ -141,6 +142,21 @@ def test_the_bound_is_below_what_barriers_allow_and_above_nothing_less() -> None
             wide = widen(layout, world.problem.capacity_bytes)
             assert least <= overlap(wide, world.site.hardware.dram).latency_cycles
     assert lower_than >= 5
+
+
+def test_as_if_small_maps_took_no_space_nothing_becomes_dearer() -> None:
+    cheaper = removed = 0
+    for seed in range(400, 420):
+        rng = random.Random(seed)
+        network = random_network(rng)
+        world = make_world(network, random_chip(rng, network, tightness=2.0))
+        most, few = bound(world.problem), small_maps(world.problem, 1)
+        least = bound(world.problem.without(few))
+        assert least <= most
+        removed += len(few)
+        cheaper += least < most
+    assert removed >= 20
+    assert cheaper >= 2
 
 
 def streaming(window: int, load: int, store: int, **more: int) -> Overlap:

@@ -90,6 +90,9 @@ def _syntax_message(error: yaml.YAMLError) -> str:
         return f"is not a text file (special character at position {error.position})"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
+    if mark is not None and "nesting depth" in problem:
+        # newer releases of libyaml count flow levels themselves, while they look ahead
+        return f"line {mark.line + 1}: more than {_DEEPEST} levels of nesting"
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
     return f"not valid YAML: {where}{problem}"
 

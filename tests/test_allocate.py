@@ -207,6 +207,13 @@ def test_regions_are_spaces_of_their_own():
     assert allocate([*buffers, Buffer("d", 1, 2, 1)], regions=regions).status == "infeasible"
 
 
+def test_a_forbidden_range_above_one_region_forbids_nothing_in_the_next():
+    regions = [Region("low", 4), Region("high", 5)]
+    found = allocate([Buffer("a", 0, 1, 5, forbidden=((5, 7),))], regions=regions)
+    assert found.placed
+    assert (found.offsets, found.regions) == ((0,), ("high",))
+
+
 def test_a_pair_apart_shares_no_region():
     pair = [Buffer("a", 0, 1, 1), Buffer("b", 5, 6, 1)]
     regions = [Region("x", 4), Region("y", 4)]
@@ -246,6 +253,18 @@ def test_two_outputs_do_not_take_the_same_place():
     found = allocate(buffers, 8, aliases=aliases)
     assert found.placed
     assert len(found.in_place) == 1
+
+
+def test_the_peak_falls_from_a_placement_that_no_greedy_order_finds():
+    # 'p' may lie at 0 only while 'q' leaves it room: no greedy order sees that
+    buffers = [
+        Buffer("p", 2, 6, 4),
+        Buffer("q", 2, 6, 2, alignment=4),
+        Buffer("fixed", 1, 5, 1, alignment=3, offset=3),
+        Buffer("whole", -2, 1, 4, forbidden=((6, 8),)),
+    ]
+    found = allocate(buffers, aliases=[Inside("p", "whole", 0)])
+    assert (found.peak, found.bound) == (12, 12)
 
 
 # --- the checker can say no -----------------------------------------------------------------------
@@ -291,6 +310,8 @@ def test_what_the_checker_refuses_never_leaves():
 
 # --- mistakes -------------------------------------------------------------------------------------
 
+TWO = (Region("x", 99), Region("y", 99))
+
 
 @pytest.mark.parametrize(
     ("make", "message"),
@@ -335,6 +356,13 @@ def test_what_the_checker_refuses_never_leaves():
             "add up to more than 63 bits",
         ),
         (lambda: allocate(PAIR, time_limit=-1), "time_limit: must not be negative"),
+        (
+            lambda: allocate(
+                PAIR, regions=TWO, aliases=[Adjacent(("a", "b"))], apart=[("b", "a")]
+            ),
+            "apart: aliases tie 'b' to 'a', they share a region",
+        ),
+        (lambda: allocate(PAIR, regions=TWO, apart=[("a", "a")]), "a buffer apart from itself"),
     ],
 )
 def test_a_mistake_gets_one_message(make, message):

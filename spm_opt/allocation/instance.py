@@ -133,7 +133,11 @@ def _domain(
     for n in allowed:
         cut.append((end, starts[n]))
         end = max(end, starts[n] + rooms[n] - b.size + 1)
-        cut += [(starts[n] + low - b.size + 1, starts[n] + high) for low, high in b.forbidden]
+        cut += [
+            (starts[n] + low - b.size + 1, starts[n] + min(high, rooms[n]))
+            for low, high in b.forbidden
+            if low < rooms[n]
+        ]
     last = end - 1
     if b.offset is not None:
         start = starts[allowed[0]] + b.offset

@@ -90,6 +90,7 @@ def make_request(
         tuple((_find(index, a, "apart"), _find(index, b, "apart")) for a, b in apart),
     )
     _check_groups(request)
+    _check_apart(request)
     _check_fixed(request, capacity)
     return request
 
@@ -222,6 +223,18 @@ def _check_groups(request: Request) -> None:
                 if start != low or not {(i, j), (j, i)} & set(request.reuses):
                     raise InputError(f"their aliases make {b.id!r} and {a.id!r} overlap",
                                      field="aliases", found=low - start)  # fmt: skip
+
+
+def _check_apart(request: Request) -> None:
+    """Tied buffers share a region: they cannot be apart."""
+    home = {i: n for n, group in enumerate(request.groups) for i, _ in group}
+    for a, b in request.apart:
+        names = [request.buffers[i].id for i in (a, b)]
+        if a == b:
+            raise InputError("a buffer apart from itself", field="apart", found=names[0])
+        if home[a] == home[b]:
+            raise InputError(f"aliases tie {names[0]!r} to {names[1]!r}, they share a region",
+                             field="apart")  # fmt: skip
 
 
 def _check_fixed(request: Request, capacity: int | None) -> None:

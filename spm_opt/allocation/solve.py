@@ -130,9 +130,11 @@ class _Call:
         bound = self.bound
         if found.infeasible:
             bound = max(bound, ((self.capacity or 0) // self.step + 1) * self.step)
-        best = self._minimise(bound, _AFTERTHOUGHT * self.limit)
-        if best is None:
-            return self._allocation(status, instance, found, bound, found.effort)
+        limit = _AFTERTHOUGHT * self.limit
+        start = self._start(limit)
+        if start.offsets is None:
+            return self._allocation(status, instance, found, bound, found.effort + start.effort)
+        best = self._minimise(start, start.offsets, bound, limit)
         effort = found.effort + best.effort
         method = found.method or best.placement.method
         placement = replace(best.placement, method=method)
@@ -140,31 +142,35 @@ class _Call:
 
     def lowest(self) -> Allocation:
         """A placement with the lowest peak that is found."""
-        best = self._minimise(self.bound, self.limit)
-        if best is None:  # fixed offsets and aliases may leave no placement at any capacity
-            found = search(self.free, self.limit, self.seed, self.switches)
-            status = "infeasible" if found.infeasible else "not found"
-            if found.offsets is not None:
-                status = "placed"
-            return self._allocation(status, self.free, found, self.bound, found.effort)
+        start = self._start(self.limit)
+        if start.offsets is None:
+            status = "infeasible" if start.infeasible else "not found"
+            return self._allocation(status, self.free, start, self.bound, start.effort)
+        best = self._minimise(start, start.offsets, self.bound, self.limit)
         return self._allocation("placed", self.free, best.placement, best.bound, best.effort)
 
-    def _minimise(self, bound: int, limit: float) -> Lowest | None:
+    def _start(self, limit: float) -> Placement:
+        """Any placement; fixed offsets and aliases may leave none, or none that is easy to see."""
         offsets = greedy(self.free)
-        if offsets is None:
-            return None
-        start = Placement(offsets, False, method="greedy")
-        return minimise(
+        if offsets is not None:
+            return Placement(offsets, False, method="greedy")
+        return search(self.free, limit, self.seed, self.switches)
+
+    def _minimise(
+        self, start: Placement, offsets: tuple[int, ...], bound: int, limit: float
+    ) -> Lowest:
+        best = minimise(
             lambda capacity: reduce(self.request, capacity),
             bound,
             start,
             self._peak(offsets),
             self.step,
-            limit,
+            limit - start.effort,
             self.seed,
             self.switches,
             self._peak,
         )
+        return replace(best, effort=best.effort + start.effort)
 
     def _peak(self, offsets: Sequence[int]) -> int:
         ends = (

@@ -277,51 +277,49 @@ class Tree:
     def _tighten(self, k: int, dirty: dict[int, None]) -> bool:
         """Not-first rule: what is too high to lie lowest lies above the first that may."""
         low, placed, size = self.low, self.placed, self.size
-        bound = self.capacity - self.rest[k]
-        height = lifted = NEVER
-        number = 0
-        late = []
-        for i in self.members[k]:
-            if placed[i]:
-                continue
-            value = low[i]
-            if value < height:
-                height, number = value, 1
-            elif value == height:
-                number += 1
-            if value > bound:
-                late.append(i)
-            elif value + size[i] < lifted:
-                lifted = value + size[i]
+        alive = [i for i in self.members[k] if not placed[i]]
+        heights = [low[i] for i in alive]
+        height, bound = min(heights), self.capacity - self.rest[k]
         if height > bound:
-            return self._blame(k, late)
-        self._note(k, height, number)
-        return all(low[i] >= lifted or self._raise(i, lifted, k, dirty) for i in late)
+            return self._blame(k, alive)
+        self._note(k, height, heights.count(height))
+        if max(heights) <= bound:
+            return True
+        lifted = min(low[i] + size[i] for i in alive if low[i] <= bound)
+        late = [i for i in alive if bound < low[i] < lifted]
+        return all(self._raise(i, lifted, k, dirty) for i in late)
 
     def _tighten_deeply(self, k: int, dirty: dict[int, None]) -> bool:
         """Not-first rule for every set of the rectangles that start at some height or above."""
-        placed, low, size, capacity = self.placed, self.low, self.size, self.capacity
-        items = sorted([(low[i], i) for i in self.members[k] if not placed[i]])
-        rest = self.rest[k]
-        number, total = 0, len(items)
-        while number < total and items[number][0] == items[0][0]:
-            number += 1
-        self._note(k, items[0][0], number)
-        for p, (value, i) in enumerate(items):
-            bound = capacity - rest
+        placed, low, size = self.placed, self.low, self.size
+        alive = [i for i in self.members[k] if not placed[i]]
+        heights = [low[i] for i in alive]
+        height, highest = min(heights), max(heights)
+        self._note(k, height, heights.count(height))
+        bound = self.capacity - self.rest[k]
+        if highest <= bound:
+            return True
+        alive.sort(key=low.__getitem__)
+        heights.sort()
+        # of those from p on, the ones before q may lie lowest; the first of them ends at `lifted`
+        q, lifted, first = 0, NEVER, -1
+        for p, value in enumerate(heights):
             if value > bound:
-                return self._blame(k, [i for _, i in items[p:]])
-            if items[-1][0] <= bound:
+                return self._blame(k, alive[p:])
+            if highest <= bound:
                 return True
-            if p == 0 or value != items[p - 1][0]:
-                lifted, q = NEVER, p
-                while q < total and items[q][0] <= bound:
-                    lifted = min(lifted, items[q][0] + size[items[q][1]])
+            if p == 0 or value != heights[p - 1]:
+                if first < p:
+                    q, lifted = p, NEVER
+                while heights[q] <= bound:
+                    top = heights[q] + size[alive[q]]
+                    if top <= lifted:
+                        lifted, first = top, q
                     q += 1
-                late = [j for height, j in items[q:] if height < lifted]
-                if late:  # this section is dirty again: it comes back for the other sets
+                if heights[q] < lifted:  # section k is dirty again: it comes back for other sets
+                    late = [i for i in alive[q:] if low[i] < lifted]
                     return all(self._raise(j, lifted, k, dirty) for j in late)
-            rest -= size[i]
+            bound += size[alive[p]]
         return True
 
     def _note(self, k: int, height: int, number: int) -> None:

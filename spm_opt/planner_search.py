@@ -45,6 +45,8 @@ CPSAT_SECONDS = 5.0
 #: shares of the capacity, in thousandths, for plans whose transfers cross steps: what is left is
 #: room for claims a step early and releases a step late
 OVERLAP_SHARES = (1000, 950, 880)
+#: one part in so many of the latency is not worth another search
+WORTHWHILE = 1000
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
 #: strategies whose plans come fast and stand in while the joint optimum is sought
@@ -211,7 +213,8 @@ class Search:
     def _overlap(self) -> None:
         """Place what is best where steps are no barriers, with more and more room for overlaps."""
         for share in OVERLAP_SHARES:
-            if self.clock.over() or self._proven():
+            best = min((p.value(self.objective) for p in self.found), default=None)
+            if self.clock.over() or (best and best - self.bound <= best // WORTHWHILE):
                 return
             for states in STATES[:2]:
                 began = self.clock.seconds
@@ -223,6 +226,8 @@ class Search:
                     break
                 if not self._affords(5 * (self.clock.seconds - began)):
                     break
+            if solved.complete and best and self._value(solved) >= best:
+                return  # with less space it is no better
             self._place(solved)
             if not self._affords(2 * (self.clock.seconds - began)):
                 return

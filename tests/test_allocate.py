@@ -357,9 +357,7 @@ TWO = (Region("x", 99), Region("y", 99))
         ),
         (lambda: allocate(PAIR, time_limit=-1), "time_limit: must not be negative"),
         (
-            lambda: allocate(
-                PAIR, regions=TWO, aliases=[Adjacent(("a", "b"))], apart=[("b", "a")]
-            ),
+            lambda: allocate(PAIR, regions=TWO, aliases=[Adjacent(("a", "b"))], apart=[("b", "a")]),
             "apart: aliases tie 'b' to 'a', they share a region",
         ),
         (lambda: allocate(PAIR, regions=TWO, apart=[("a", "a")]), "a buffer apart from itself"),

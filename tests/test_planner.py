@@ -226,7 +226,7 @@ LIMITS = settings(
     max_examples=30, deadline=None, derandomize=True, database=None,
     phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-FEW = settings(LIMITS, max_examples=15)
+FEW = settings(LIMITS, max_examples=10)
 QUICK = {"time_limit": 30.0, "workers": 1}
 
 

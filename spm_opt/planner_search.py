@@ -33,9 +33,7 @@ from spm_opt.timeline import run
 from spm_opt.widen import widen
 
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
-SHRINKING = (
-    998, 995, 990, 985, 980, 970, 960, 940, 920, 900, 870, 840, 800, 750, 700, 600, 500,
-)  # fmt: skip
+SHRINKING = (995, 985, 970, 950, 920, 880, 840, 800, 700, 600, 500)
 #: deterministic seconds for one placement, at first and when only the proof is missing
 QUICK_LIMIT, PATIENT_LIMIT = 2.0, 20.0
 #: residencies that the dynamic programme follows from a boundary: at first, and if time is left
@@ -166,7 +164,8 @@ class Search:
             if solved.decision is not None:
                 best = solved
             if solved.complete:
-                self._raise_bound(solved, states)
+                if self.objective == "dram":
+                    self._raise_bound(solved, states)
                 break
             self._place(solved)
             # more residencies take about five times as long: few boundaries have so many
@@ -174,6 +173,9 @@ class Search:
                 break
         if best is not None:
             self._place_shrinking(best)
+            if best.complete and self.objective == "latency":
+                # a plan first: this bound takes longer than the plan
+                self._raise_bound(best, states)
         if self.objective == "latency" and not (self.clock.over() or self._proven()):
             self._bound_without_small_maps()
             self._overlap()
@@ -353,6 +355,9 @@ def place_decision(
             placed = _placed(world, claims, option, found, exact_limit)
             if placed is not None:
                 found.append(placed)
+            elif not found:
+                # the others hold the same bytes for longer
+                return None
     return min(found, default=None, key=lambda placed: placed.latency_cycles)
 
 

@@ -55,6 +55,7 @@ def solve(
     aliases: bool = True,
     cycles: PathLike | None = None,
     interleave: str = "auto",
+    tilings: str = "all",
 ) -> Result:
     """Plan one network on one accelerator, and check the plan.
 
@@ -102,6 +103,8 @@ def solve(
     interleave : str
         Whether prefetches may be cut to fill the gaps between streams: ``"on"``, ``"off"``, or
         ``"auto"`` (where that costs nothing, so that the optimum can be proven).
+    tilings : str
+        ``"all"``, or ``"rows"``: no bands of columns.
 
     Returns
     -------
@@ -129,6 +132,7 @@ def solve(
         orders=orders,
         aliases=aliases,
         interleave=interleave,
+        tilings=tilings,
     )
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
@@ -161,6 +165,7 @@ def compare(
     aliases: bool = True,
     cycles: PathLike | None = None,
     interleave: str = "auto",
+    tilings: str = "all",
 ) -> tuple[Result, ...]:
     """Plan one network with several strategies, on the same machine model.
 
@@ -171,7 +176,7 @@ def compare(
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
     model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
-overrides, progress, deterministic_limit, orders, aliases, cycles, interleave
+overrides, progress, deterministic_limit, orders, aliases, cycles, interleave, tilings
         As in `solve`.
 
     Returns
@@ -201,6 +206,7 @@ overrides, progress, deterministic_limit, orders, aliases, cycles, interleave
         orders=orders,
         aliases=aliases,
         interleave=interleave,
+        tilings=tilings,
     )
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy

@@ -20,10 +20,12 @@ from spm_opt.units import ceil_div
 class Placed:
     """A decision with addresses and cycles.
 
-    ``modelled_cycles`` is what it takes where steps are barriers, as the joint model counts.
+    ``modelled_cycles`` is what it takes where steps are barriers, as the joint model counts;
+    ``site`` is the one that `layout` is for, groups in bands told apart.
     """
 
     decision: Decision
+    site: Site
     layout: Layout
     timeline: Timeline
     offsets: tuple[int, ...]
@@ -48,8 +50,10 @@ class Placed:
         return self.modelled_cycles if objective == "latency" else self.dram_bytes
 
 
-def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
+def assemble(placed: Placed, provenance: Provenance) -> Schedule:
     """The schedule of a placed plan."""
+    site = placed.site
+    source = site.network if site.source is None else site.source
     buffers = tuple(
         replace(buffer, offset_bytes=offset)
         for buffer, offset in zip(placed.layout.buffers, placed.offsets, strict=True)
@@ -62,14 +66,17 @@ def assemble(site: Site, placed: Placed, provenance: Provenance) -> Schedule:
         dram_bytes=placed.dram_bytes,
         dram_weight_bytes=weights,
         dram_feature_map_bytes=placed.dram_bytes - weights,
-        macs=site.network.macs,
-        recomputed_macs=_recomputed_macs(site.network, timeline.computes),
+        macs=source.macs,
+        recomputed_macs=_recomputed_macs(site.network, timeline.computes)
+        + site.network.macs
+        - source.macs,
         spm_peak_bytes=max((b.offset_bytes + b.size_bytes for b in buffers), default=0),
-        roofline_cycles=roofline_cycles(site.network, site.hardware),
+        roofline_cycles=roofline_cycles(source, site.hardware),
     )
     return Schedule(
         site.network, site.hardware, provenance, timeline.steps, buffers, timeline.transfers,
-        timeline.computes, placed.layout.dram_addresses, claims,
+        timeline.computes, placed.layout.dram_addresses, claims, source=site.source,
+        bands=site.bands,
     )  # fmt: skip
 
 

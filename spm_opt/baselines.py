@@ -17,24 +17,30 @@ from spm_opt.problem import Candidate, Problem, covering
 Restriction = Callable[[Problem, tuple[Recipe, ...]], Problem]
 
 
+def in_one_piece(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Without groups in bands of columns, as far as everything can run without them."""
+    plain = problem.only(lambda c: not recipes[c.recipe].bands)
+    return plain if all(covering(plain)) and len(plain.candidates) else problem
+
+
 def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
     """Everything."""
     return problem
 
 
 def fuse(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
-    """The best fused-layer execution: any groups, nothing kept from one to another."""
-    return problem.only(_keeps_nothing, reload=False)
+    """The best fused-layer execution: any groups of stripes, nothing kept between them."""
+    return in_one_piece(problem, recipes).only(_keeps_nothing, reload=False)
 
 
 def pin(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
     """Groups of one layer, whole maps kept at will."""
-    return problem.only(lambda c: _is_single(c, recipes))
+    return in_one_piece(problem, recipes).only(lambda c: _is_single(c, recipes))
 
 
 def layerwise(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
     """Groups of one layer, nothing kept."""
-    return problem.only(lambda c: _is_single(c, recipes) and _keeps_nothing(c), reload=False)
+    return pin(problem, recipes).only(_keeps_nothing, reload=False)
 
 
 def greedy(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:

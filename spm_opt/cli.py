@@ -82,6 +82,9 @@ Aliases = Annotated[
 Interleave = Annotated[
     str, typer.Option(help="auto | on | off: prefetches in pieces between the streams of a step")
 ]
+Tilings = Annotated[
+    str, typer.Option(help="all | rows: groups in bands of columns too, or in stripes only")
+]
 Cycles = Annotated[
     Path | None,
     typer.Option(
@@ -162,6 +165,7 @@ def solve(
     aliases: Aliases = "on",
     cycles: Cycles = None,
     interleave: Interleave = "auto",
+    tilings: Tilings = "all",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -189,6 +193,7 @@ def solve(
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
             interleave=interleave,
+            tilings=tilings,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )
@@ -226,6 +231,7 @@ def compare(
     aliases: Aliases = "on",
     cycles: Cycles = None,
     interleave: Interleave = "auto",
+    tilings: Tilings = "all",
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
@@ -256,6 +262,7 @@ def compare(
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
             interleave=interleave,
+            tilings=tilings,
             overrides=parse_overrides(overrides or ()),
             progress=progress,
         )

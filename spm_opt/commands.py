@@ -168,6 +168,8 @@ class _Lowering:
         _, channels, rest = channel_layout(self.network, tensor)
         base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
         holds = buffer.channels
+        low, high = holds or (0, channel_layout(self.network, buffer.tensor)[1])
+        line = high - low  # channels in a row of the buffer, whatever the map has of them
         if buffer.tensor != tensor:
             shift, holds = self._seen_in(buffer, tensor, channels)
             # a piece that nobody cuts has one channel, as wide as many of the map around it
@@ -178,12 +180,14 @@ class _Lowering:
             base += tile % buffer.count * buffer.unit_bytes
             held, holds = self.network.tensors[tensor].rows, touched
             pitch = self._row_bytes(tensor, touched)
+            low, high = touched or (0, channels)
+            line = high - low
         low, high = (0, channels) if holds is None else holds
         begin, end = (low, high) if touched is None else touched
         lead = self._lead(tensor)
         return Window(
             number, tensor, base, held, pitch, rows, holds, touched, (begin - low) * rest,
-            (end - begin) * rest, (high - low) * rest, lead,
+            (end - begin) * rest, line * rest, lead,
         )  # fmt: skip
 
     def _seen_in(self, buffer: Buffer, tensor: str, channels: int) -> tuple[int, Channels]:
@@ -226,7 +230,7 @@ class _Lowering:
         held = layer.weight_bytes * (high - low) // total
         whole = (low, high) == (0, total)
         return Window(
-            number, layer.name, base, 1, held, (0, 1), None if whole else (low, high),
+            number, layer.constants, base, 1, held, (0, 1), None if whole else (low, high),
             None if (begin, end) == (0, total) else (begin, end), first, size, held, 1,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import ceil
 
 from spm_opt.errors import SpmTooSmallError
+from spm_opt.fusion_bands import banded_groups
 from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
     Recipe,
@@ -24,6 +25,7 @@ from spm_opt.fusion_groups import (
     layer_tile_cycles,
     part_cycles,
     recipe_chain,
+    seen_columns,
 )
 from spm_opt.fusion_prices import Pricer
 from spm_opt.hardware import Dram
@@ -42,6 +44,7 @@ __all__ = [
     "minimum_spm_bytes",
     "part_cycles",
     "recipe_chain",
+    "seen_columns",
 ]
 
 
@@ -51,6 +54,7 @@ def make_candidates(
     prune: bool = True,
     longest: int = MAX_GROUP_LAYERS,
     cuts: bool = True,
+    bands: bool = True,
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 
@@ -63,6 +67,8 @@ def make_candidates(
         Layers of the longest group.
     cuts : bool
         Whether prefetches may be cut, to fill the gaps between streams.
+    bands : bool
+        Whether groups may be cut into bands of columns.
 
     Raises
     ------
@@ -77,6 +83,9 @@ def make_candidates(
     pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram) if cuts else None)
     for group in all_groups(site, halos, longest):
         pricer.add(group)
+    if bands and longest > 1:
+        for banded in banded_groups(site, longest):
+            pricer.add_banded(site, banded)
     candidates, recipes = pricer.candidates()
     return _with_elided(site, candidates, recipes)
 

@@ -28,7 +28,9 @@ from spm_opt.fusion_borders import (
     within,
 )
 from spm_opt.fusion_sharing import Sharing, Takeover, sharing, takeovers
+from spm_opt.graph.bands import is_window
 from spm_opt.graph.network import Layer
+from spm_opt.graph.pieces import taken_channels
 from spm_opt.parts import Part
 from spm_opt.parts_space import (
     channel_count,
@@ -75,6 +77,10 @@ class Recipe:
         ``retain`` or ``recompute``.
     elided : bool
         Nothing runs: the pieces of a concatenation, or of a split map, lie in place.
+    bands : tuple of int
+        Columns of the last layer at which bands begin and end; empty for a group in one piece.
+    tail : int
+        Layers behind those that run, which have nothing to do: what joins the bands.
     """
 
     positions: tuple[int, int]
@@ -84,6 +90,8 @@ class Recipe:
     depth: int
     halo: str
     elided: bool = False
+    bands: tuple[int, ...] = ()
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,7 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
     at least as many: once they alone do not fit, nothing longer does.
     """
     chain = start_chain(site.network, site.order[end], _heights(site.layer_at(end)))
-    loads = _ChainLoads([layer_tile_cycles(site, chain, 0)], [None])
+    loads = ChainLoads([layer_tile_cycles(site, chain, 0)], [None])
     weights = site.weight_space(end)
     if halo == "retain":
         yield _row_group(site, chain, halo, loads, weights)
@@ -182,15 +190,15 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
 
 
 @dataclass(frozen=True, slots=True)
-class _ChainLoads:
+class ChainLoads:
     """Cycles and stripes of each layer of a chain; None for a layer whose output leaves it."""
 
     cycles: list[Ints]
     stripe_bytes: list[Ints | None]
 
-    def grown(self, cycles: Ints, stripe_bytes: Ints | None) -> _ChainLoads:
+    def grown(self, cycles: Ints, stripe_bytes: Ints | None) -> ChainLoads:
         """With one layer more."""
-        return _ChainLoads([*self.cycles, cycles], [*self.stripe_bytes, stripe_bytes])
+        return ChainLoads([*self.cycles, cycles], [*self.stripe_bytes, stripe_bytes])
 
     def compute(self, shared: Sharing) -> Ints:
         """Cycles of each tile."""
@@ -221,10 +229,11 @@ def _heights(layer: Layer) -> tuple[int, ...]:
     return stripe_heights(layer.rows, layer.images) if layer.op.tileable else (layer.rows,)
 
 
-def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights: int) -> Group:
+def _row_group(site: Site, chain: Chain, halo: str, loads: ChainLoads, weights: int) -> Group:
     last, first = site.position[chain.layers[0]], site.position[chain.layers[-1]]
     begin, end = site.spans[first][0], site.spans[last][1]
-    borders = [_row_inputs(site, chain, tensor, need, None) for tensor, need in chain.needs.items()]
+    seen = seen_columns(site, chain)
+    borders = [_row_inputs(site, chain, t, need, seen.get(t)) for t, need in chain.needs.items()]
     for i, stripe in enumerate(loads.stripe_bytes):
         if stripe is None:
             uses = _row_outputs(site, chain, i, begin, end)
@@ -242,6 +251,22 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: _ChainLoads, weights:
         {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
         loads.enter(site, chain),
     )  # fmt: skip
+
+
+def seen_columns(site: Site, chain: Chain) -> dict[str, Channels]:
+    """Columns of the maps outside that a chain in a band reads through windows only."""
+    layers = [site.network.layers[index] for index in chain.layers]
+    found: dict[str, Channels] = {}
+    plain: set[str] = set()
+    for layer in layers:
+        taken = taken_channels(site.network, layer) if is_window(site.network, layer) else None
+        for operand in layer.inputs:
+            if taken is None:
+                plain.add(operand.tensor)
+            else:
+                low, high = found.get(operand.tensor) or taken
+                found[operand.tensor] = min(low, taken[0]), max(high, taken[1])
+    return {t: columns for t, columns in found.items() if t in chain.needs and t not in plain}
 
 
 def _row_inputs(

@@ -14,11 +14,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.fusion_band_prices import BandPricer, pattern_maps
+from spm_opt.fusion_bands import BandedGroup, band_patterns
 from spm_opt.fusion_borders import DEPTHS, Use, patterns
 from spm_opt.fusion_groups import Group, Recipe
 from spm_opt.fusion_sharing import saved_bytes
 from spm_opt.pipeline import NO_CUT, Cut, Spans, Window, pipeline_spans
 from spm_opt.problem import Candidate, Overlap
+from spm_opt.site import Site
 from spm_opt.tiling import Ints
 
 #: array elements that wait to be timed before they are
@@ -69,6 +72,7 @@ class Pricer:
         self._waiting = 0
         #: options, one a column: family, duration, dma, least dma, work, dram, variant, compute
         self._done: list[Ints] = []
+        self._bands = BandPricer(capacity_bytes, cut)
 
     def add(self, group: Group) -> None:
         """Price every pattern, cutting and depth of `group` that fits the scratchpad."""
@@ -98,12 +102,30 @@ class Pricer:
         priced = _Priced(fits, still, work, dram, early, late)
         self._queue(group, table[used], uses, priced.only(used))
 
+    def add_banded(self, site: Site, group: BandedGroup) -> None:
+        """Price every pattern and stripe height of a group in bands that fits the scratchpad."""
+        patterns = band_patterns(site, group)
+        families = [
+            self._families.setdefault(
+                _Family(*group.parts, *pattern_maps(site, group, pattern), False),
+                len(self._families),
+            )
+            for pattern in patterns
+        ]
+        base = self._variants(group.recipe, group.heights)
+        self._bands.add(site, group, patterns, np.array(families, dtype=np.int64), base)
+
+    def _variants(self, recipe: Recipe, heights: tuple[int, ...]) -> int:
+        """Number the variants of a group; the first of them."""
+        self._groups.append((recipe, heights))
+        self._bases.append(self._bases[-1] + len(heights) * len(DEPTHS))
+        return self._bases[-2]
+
     def _queue(self, group: Group, table: Ints, uses: list[Use], priced: _Priced) -> None:
         family = self._family_numbers(group, table, uses)
         cutting, depth, pattern = np.nonzero(priced.fits.transpose(2, 1, 0))
-        variant = self._bases[-1] + cutting * len(DEPTHS) + depth
-        self._groups.append((group.plain, group.cuts.heights))
-        self._bases.append(self._bases[-1] + len(group.cuts.heights) * len(DEPTHS))
+        base = self._variants(group.plain, group.cuts.heights)
+        variant = base + cutting * len(DEPTHS) + depth
         known = np.stack((
             family[pattern], priced.work[pattern, depth, cutting], priced.dram[pattern, cutting],
             variant, group.cuts.total(group.compute)[cutting],
@@ -189,7 +211,8 @@ class Pricer:
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
         """Candidates and the recipe of each, in order of their parts."""
         self._time()
-        if not self._done:
+        self._done.append(self._bands.options())
+        if not sum(options.shape[1] for options in self._done):
             return (), ()
         options = np.concatenate(self._done, axis=1)
         # rows of the seven keys, the last first: families, then prices, equals by variant

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.graph.bands import is_window
 from spm_opt.graph.network import Layer
 from spm_opt.site import Site
 from spm_opt.tiling import Chain, Ints
@@ -33,20 +34,23 @@ class Sharing:
     Attributes
     ----------
     elided : frozenset of int
-        Concatenations that have nothing to do.
+        Concatenations that have nothing to do, and windows.
     inside : dict of int to int
         Layer whose output is a piece, and the concatenation.
     over : dict of int to int
         Layer whose output is overwritten, and the layer that does so.
+    windows : frozenset of int
+        Windows: what they show has space of its own, or comes from outside.
     """
 
     elided: frozenset[int]
     inside: dict[int, int]
     over: dict[int, int]
+    windows: frozenset[int] = frozenset()
 
     def free(self, i: int) -> bool:
         """Whether the i-th layer's output needs no space."""
-        return i in self.inside or i in self.over
+        return i in self.inside or i in self.over or i in self.windows
 
 
 NOTHING = Sharing(frozenset(), {}, {})
@@ -81,11 +85,14 @@ def sharing(site: Site, chain: Chain, halo: str, apart: frozenset[int] = frozens
         Layers by place in the chain that keep a stripe of their own: the one that would write over
         them takes over a dying map instead.
     """
+    windows = frozenset(
+        i for i, n in enumerate(chain.layers) if is_window(site.network, site.network.layers[n])
+    )
     if not site.aliases or halo != "retain" or len(chain.layers) == 1:
-        return NOTHING
+        return replace(NOTHING, elided=windows, windows=windows) if windows else NOTHING
     place = {index: i for i, index in enumerate(chain.layers)}
     inside: dict[int, int] = {}
-    elided: set[int] = set()
+    elided = set(windows)
     for i, index in enumerate(chain.layers):
         makers = [_private_maker(site, t, index, place) for t in site.joins.get(index, ())]
         if makers and None not in makers:
@@ -99,8 +106,9 @@ def sharing(site: Site, chain: Chain, halo: str, apart: frozenset[int] = frozens
                 _private_maker(site, tensor, index, place)
                 for tensor in _overwritable(site, site.network.layers[index])
             ]
-            over.update({m: i for m in makers[:1] if m is not None and m not in apart})
-    return Sharing(frozenset(elided), inside, over)
+            free = (m for m in makers[:1] if m is not None and m not in apart | windows)
+            over.update(dict.fromkeys(free, i))
+    return Sharing(frozenset(elided), inside, over, windows)
 
 
 def _private_maker(site: Site, tensor: str, reader: int, place: dict[int, int]) -> int | None:

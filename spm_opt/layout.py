@@ -15,6 +15,7 @@ from spm_opt.fusion import (
     layer_tile_cycles,
     part_cycles,
     recipe_chain,
+    seen_columns,
 )
 from spm_opt.fusion_borders import within
 from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
@@ -94,8 +95,12 @@ class _Writer:
         self.step_of = {c.first: s for s, c in enumerate(self.chosen)}
         self.own_step = {p: s for s, c in enumerate(self.chosen) for p in range(c.first, c.end)}
         self.buffers: list[Buffer] = []
-        #: whole maps: (map, step) to buffer
-        self.maps: dict[tuple[int, int], int] = {}
+        #: last step that reads the constants of each part, its own or of another band
+        self.last_step = {p: self.own_step[p] for p in self.own_step}
+        for part, owner in self._shared_constants().items():
+            self.last_step[owner] = max(self.last_step[owner], self.own_step[part])
+        #: whole maps: (map, step) to buffer; joined of its pieces or not, a map is one
+        self.maps: dict[tuple[str, int], int] = {}
         self.weights: dict[int, int] = {}
         reloads = ((t, self.step_of[leader]) for t, leader in decision.reloads)
         self.moves = Moves(site, dram_addresses(site, self.chosen, reloads))
@@ -105,7 +110,10 @@ class _Writer:
             self._whole_map(t, self.step_of[first], self.step_of[end - 1] + 1)
         for part, leader in enumerate(self.decision.weight_starts):
             if leader >= 0:
-                self._whole_weights(part, self.step_of[leader], self.own_step[part] + 1)
+                self._whole_weights(part, self.step_of[leader], self.last_step[part] + 1)
+        for part, owner in self._shared_constants().items():
+            if owner in self.weights:
+                self.weights[part] = self.weights[owner]
         programs = [self._program(s, c) for s, c in enumerate(self.chosen)]
         self._whole_loads(programs)
         return Layout(self.buffers, programs, self.moves.addresses, self.problem.cuts)
@@ -125,7 +133,22 @@ class _Writer:
     def _whole_map(self, t: int, first: int, end: int) -> None:
         tensor = self.site.network.tensors[self.site.map_names[t]]
         index = self._add("map", tensor.name, tensor.rows, tensor.row_bytes, first, end)
-        self.maps.update({(t, step): index for step in range(first, end)})
+        self.maps.update({(tensor.name, step): index for step in range(first, end)})
+
+    def _map(self, t: int, step: int) -> int:
+        """Buffer of a whole map in a step."""
+        return self.maps[self.site.map_names[t], step]
+
+    def _shared_constants(self) -> dict[int, int]:
+        """Parts that read the constants of another one, of the same channels; and that one."""
+        network, found = self.site.network, dict[int, int]()
+        index = {layer.name: i for i, layer in enumerate(network.layers)}
+        for position, (begin, end) in enumerate(self.site.spans):
+            owner = self.site.layer_at(position).constants_of
+            if owner is not None:
+                first = self.site.spans[self.site.position[index[owner]]][0]
+                found |= {part: first + part - begin for part in range(begin, end)}
+        return found
 
     def _whole_weights(self, part: int, first: int, end: int) -> None:
         cut = self.site.parts[part]
@@ -147,7 +170,7 @@ class _Writer:
             step = self.step_of[leader]
             rows = (0, self.site.network.tensors[self.site.map_names[t]].rows)
             programs[step].front.append(
-                self.moves.map("load", t, self.maps[t, step], step, None, rows, None)
+                self.moves.map("load", t, self._map(t, step), step, None, rows, None)
             )
         busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
         for part, start in early:
@@ -174,7 +197,8 @@ class _Writer:
         return self._row_program(step, candidate, recipe)
 
     def _step(self, recipe: Recipe, tiles: int) -> Step:
-        names = tuple(self.site.layer_at(p).name for p in range(*recipe.positions))
+        first, end = recipe.positions
+        names = tuple(self.site.layer_at(p).name for p in range(first, end + recipe.tail))
         channels = None if recipe.part is None else recipe.part.channels
         return Step(names, channels, recipe.axis, tiles, recipe.depth, recipe.halo, 0, 0)
 
@@ -192,10 +216,13 @@ class _Writer:
         inputs = self._inputs(step, candidate, recipe, chain, program)
         outputs = self._outputs(step, candidate, recipe, chain, program, shared)
         for takeover in taken:
-            index, dying = self.maps[takeover.kept, step], self.maps[takeover.dying, step]
+            index, dying = self._map(takeover.kept, step), self._map(takeover.dying, step)
             self.buffers[index] = replace(self.buffers[index], shares=dying)
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
+        for i in sorted(shared.windows, reverse=True):
+            window = self.site.network.layers[chain.layers[i]]
+            buffers[window.output] = buffers[window.inputs[0].tensor]
         for i in reversed(range(len(chain.layers))):
             if i in shared.elided:
                 continue
@@ -239,11 +266,13 @@ class _Writer:
         found: dict[str, int] = {}
         channels = None if recipe.part is None else recipe.part.channels
         layer = self.site.layer_at(recipe.positions[0])
-        cuts = {} if channels is None else input_channels(self.site.network, layer, channels)
+        cuts = seen_columns(self.site, chain)
+        if channels is not None:
+            cuts = input_channels(self.site.network, layer, channels)
         for name, need in chain.needs.items():
             lies = self._lies(candidate, name, cuts.get(name))
             if lies.map in candidate.reads:
-                found[name] = self.maps[lies.map, step]
+                found[name] = self._map(lies.map, step)
                 continue
             found[name] = self._row_input(step, lies, need, recipe.depth, chain, program)
         return found
@@ -286,7 +315,7 @@ class _Writer:
                 continue
             kept, stored = self._goes(candidate, recipe, self.site.network.layers[index].output)
             if kept is not None:
-                buffers[i] = self.maps[kept.map, step]
+                buffers[i] = self._map(kept.map, step)
                 written += [(i, stored)] if stored is not None else []
             elif stored is not None:
                 buffers[i] = self._output_buffer(step, recipe, chain, i, stored)
@@ -382,7 +411,7 @@ class _Writer:
             rows = self.site.network.tensors[name].rows
             lies = self._lies(candidate, name, inputs[name])
             if lies.map in candidate.reads:
-                found[name] = self.maps[lies.map, step]
+                found[name] = self._map(lies.map, step)
             elif name in by_tile:
                 found[name] = self._tile_buffer(
                     "channel_input", step, name, part.channels, recipe.depth, tiles
@@ -419,7 +448,7 @@ class _Writer:
     ) -> int:  # fmt: skip
         kept, stored = self._goes(candidate, recipe, layer.output)
         if kept is not None:
-            output = self.maps[kept.map, step]
+            output = self._map(kept.map, step)
         else:
             lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
             output = self._tile_buffer(

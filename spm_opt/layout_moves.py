@@ -77,20 +77,17 @@ def dram_addresses(
         Maps loaded whole, and the steps that load them.
     """
     network, burst = site.network, site.hardware.dram.burst_bytes
-    spans = _stored_steps(chosen, reloads)
-    stored = {site.map_names[t] for t in spans}
-    layers = (network.layers[index] for index in site.order)
+    spans = _stored_steps(site, chosen, reloads)
+    layers = [network.layers[i] for i in site.order if network.layers[i].constants_of is None]
     sizes = {"weights:" + layer.name: layer.weight_bytes for layer in layers if layer.weight_bytes}
     own = [name for name in network.inputs if name not in sizes]
-    own += [name for name in network.outputs if name in stored and name not in own]
+    own += [name for name in network.outputs if name in spans and name not in own]
     sizes |= {name: network.tensors[name].size_bytes for name in own}
     addresses, free = _packed(sizes, burst)
     spilled = {
-        site.map_names[t]: Rectangle(
-            *span, ceil_div(network.tensors[site.map_names[t]].size_bytes, burst)
-        )
-        for t, span in spans.items()
-        if site.map_names[t] not in addresses
+        name: Rectangle(*span, ceil_div(network.tensors[name].size_bytes, burst))
+        for name, span in spans.items()
+        if name not in addresses
     }
     offsets = greedy_offsets(list(spilled.values()))
     return addresses | {
@@ -99,20 +96,24 @@ def dram_addresses(
 
 
 def _stored_steps(
-    chosen: Sequence[Candidate], reloads: Iterable[tuple[int, int]]
-) -> dict[int, tuple[int, int]]:
-    """For each map stored, the steps from its first store on until its last load or store."""
-    spans: dict[int, tuple[int, int]] = {}
+    site: Site, chosen: Sequence[Candidate], reloads: Iterable[tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """For each map stored, the steps from its first store on until its last load or store.
+
+    A map may be written as the one that joins its pieces, and read as itself: both lie there.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    names = site.map_names
     for step, candidate in enumerate(chosen):
-        for t in candidate.stores:
-            spans[t] = spans.get(t, (step, step))[0], step + 1
-        for t in candidate.streams:
-            if t in spans:  # inputs are stored by nobody
-                spans[t] = spans[t][0], step + 1
+        for name in (names[t] for t in candidate.stores):
+            spans[name] = spans.get(name, (step, step))[0], step + 1
+        for name in (names[t] for t in candidate.streams):
+            if name in spans:  # inputs are stored by nobody
+                spans[name] = spans[name][0], step + 1
     for t, step in reloads:
-        if t in spans:
-            spans[t] = spans[t][0], max(spans[t][1], step + 1)
-    return dict(sorted(spans.items()))
+        if names[t] in spans:
+            spans[names[t]] = spans[names[t]][0], max(spans[names[t]][1], step + 1)
+    return {name: spans[name] for name in dict.fromkeys(names) if name in spans}
 
 
 def _packed(sizes: Mapping[str, int], burst_bytes: int) -> tuple[dict[str, int], int]:

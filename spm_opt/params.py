@@ -13,6 +13,7 @@ from spm_opt.errors import InputError
 STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
 OBJECTIVES: Final = ("latency", "dram")
 INTERLEAVES: Final = ("auto", "on", "off")
+TILINGS: Final = ("all", "rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class SolveParams:
         Whether prefetches may be cut to fill the gaps between streams: ``on``, ``off``, or
         ``auto``: where cutting costs nothing (no latency, bursts that divide the bytes of a
         cycle), so that the optimum can still be proven.
+    tilings : str
+        ``all``, or ``rows``: groups in stripes of rows and in channel tiles only, no bands of
+        columns.
     """
 
     strategy: str = "joint"
@@ -55,11 +59,13 @@ class SolveParams:
     orders: int = 4
     aliases: bool = True
     interleave: str = "auto"
+    tilings: str = "all"
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)
         _one_of("objective", self.objective, OBJECTIVES)
         _one_of("interleave", self.interleave, INTERLEAVES)
+        _one_of("tilings", self.tilings, TILINGS)
         if not self.time_limit > 0:
             raise InputError("must be positive", field="time_limit", found=self.time_limit)
         if self.workers < 0:

@@ -158,7 +158,9 @@ def make_world(
     cuts = params.interleave == "on"
     if params.interleave == "auto":
         cuts = cut_costs(hardware.dram).cycles == 0
-    candidates, recipes = make_candidates(site, longest=longest, cuts=cuts)
+    candidates, recipes = make_candidates(
+        site, longest=longest, cuts=cuts, bands=params.tilings == "all"
+    )
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, params.prefetch, cuts=cuts,
@@ -212,7 +214,7 @@ def _schedule(
         solve_seconds=seconds,
         modelled_latency_cycles=answer.placed.modelled_cycles,
     )
-    return assemble(answer.world.site, answer.placed, provenance)
+    return assemble(answer.placed, provenance)
 
 
 def minimum_peak_bytes(network: Network, hardware: Hardware) -> int:

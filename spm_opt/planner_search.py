@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from spm_opt.allocation.place import place
 from spm_opt.assemble import Placed, roofline_cycles
-from spm_opt.baselines import RESTRICTIONS
+from spm_opt.banding import BandConflictError, in_bands
+from spm_opt.baselines import RESTRICTIONS, in_one_piece
 from spm_opt.bounds import dram_bound, latency_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
@@ -140,11 +141,13 @@ class Search:
 
     def __init__(self, world: World, problem: Problem, clock: Clock) -> None:
         self.world, self.problem, self.clock = world, problem, clock
+        #: what is searched first for its own sake: bands of columns only add to it
+        self.plain = in_one_piece(problem, world.recipes)
         self.objective = clock.params.objective
         self.found: list[Placed] = []
         #: whether a search over everything gave the bound
         self._bounded = False
-        self._crossing: dict[tuple[int, int], Solved] = {}
+        self._crossing: dict[tuple[int, int, bool], Solved] = {}
         self.bound = _easy_bound(problem, self.objective)
         if self.objective == "latency":
             # compute alone, or compulsory traffic alone: no plan of any space is faster
@@ -152,28 +155,12 @@ class Search:
 
     def run(self) -> None:
         """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""
-        best: Solved | None = None
-        for states in STATES:
-            began = self.clock.seconds
-            self.clock.tell("optimum", self.bound)
-            solved = solve_dynamic(
-                self.problem, prices(self.problem, self.objective), states, self.clock.over
-            )
-            if solved.complete and solved.decision is None:
-                raise SolverError("a problem whose layers all fit has no plan: this is a bug")
-            if solved.decision is not None:
-                best = solved
-            if solved.complete:
-                if self.objective == "dram":
-                    self._raise_bound(solved, states)
-                break
-            self._place(solved)
-            # more residencies take about five times as long: few boundaries have so many
-            if self.clock.over() or not self._affords(5 * (self.clock.seconds - began)):
-                break
-        if best is not None:
-            self._place_shrinking(best)
-            if best.complete and self.objective == "latency":
+        if self.objective == "dram":
+            found = [self._optimum(problem) for problem in self._problems()]
+            best, states = found[0]
+        else:
+            best, states = self._optimum(self.plain)
+            if best is not None and best.complete:
                 # a plan first: this bound takes longer than the plan
                 self._raise_bound(best, states)
         if self.objective == "latency" and not (self.clock.over() or self._proven()):
@@ -181,6 +168,38 @@ class Search:
             self._overlap()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
+
+    def _problems(self) -> list[Problem]:
+        """The whole problem, and the one without bands where it has some."""
+        return [self.problem] if self.plain is self.problem else [self.problem, self.plain]
+
+    def _optimum(self, problem: Problem) -> tuple[Solved | None, int]:
+        """Optimum with barriers, as far as time allows, and its placement; residencies followed."""
+        best: Solved | None = None
+        states = STATES[0]
+        if self._proven():
+            return best, states
+        for states in STATES:
+            began = self.clock.seconds
+            self.clock.tell("optimum", self.bound)
+            solved = solve_dynamic(
+                problem, prices(problem, self.objective), states, self.clock.over
+            )
+            if solved.complete and solved.decision is None:
+                raise SolverError("a problem whose layers all fit has no plan: this is a bug")
+            if solved.decision is not None:
+                best = solved
+            if solved.complete:
+                if self.objective == "dram" and problem is self.problem:
+                    self._raise_bound(solved, states)
+                break
+            self._place(solved, problem)
+            # more residencies take about five times as long: few boundaries have so many
+            if self.clock.over() or not self._affords(5 * (self.clock.seconds - began)):
+                break
+        if best is not None:
+            self._place_shrinking(best, problem)
+        return best, states
 
     def _raise_bound(self, solved: Solved, states: int) -> None:
         """Raise the bound to the optimum of a relaxation in which transfers cross steps freely."""
@@ -190,14 +209,15 @@ class Search:
             self._bounded = True
             self.bound = max(self.bound, self._value(solved))
 
-    def _overlapped(self, share: int, states: int) -> Solved:
-        """Optimum without barriers, in a share of the scratchpad."""
-        if (share, states) not in self._crossing:
-            problem = replace(self._with_room(share), overlap=True)
-            self._crossing[share, states] = solve_dynamic(
-                problem, prices(problem, self.objective), states, self.clock.over
+    def _overlapped(self, share: int, states: int, problem: Problem | None = None) -> Solved:
+        """Optimum without barriers, in a share of the scratchpad; of the whole problem if None."""
+        key = share, states, problem is None or problem is self.problem
+        if key not in self._crossing:
+            found = replace(_with_room(problem or self.problem, share), overlap=True)
+            self._crossing[key] = solve_dynamic(
+                found, prices(found, self.objective), states, self.clock.over
             )
-        return self._crossing[share, states]
+        return self._crossing[key]
 
     def _bound_without_small_maps(self) -> None:
         """A bound where residencies are too many to follow: as if small maps took no space."""
@@ -215,24 +235,39 @@ class Search:
     def _overlap(self) -> None:
         """Place what is best where steps are no barriers, with more and more room for overlaps."""
         for share in OVERLAP_SHARES:
-            best = min((p.value(self.objective) for p in self.found), default=None)
-            if self.clock.over() or (best and best - self.bound <= best // WORTHWHILE):
-                return
-            for states in STATES[:2]:
+            for problem in self._problems():
+                best = min((p.value(self.objective) for p in self.found), default=None)
+                if self.clock.over() or (best and best - self.bound <= best // WORTHWHILE):
+                    return
                 began = self.clock.seconds
-                solved = self._overlapped(share, states)
-                if solved.complete:
-                    if share == 1000:
-                        self._bounded = True
-                        self.bound = max(self.bound, self._value(solved))
-                    break
-                if not self._affords(5 * (self.clock.seconds - began)):
-                    break
-            if solved.complete and best and self._value(solved) >= best:
-                return  # with less space it is no better
-            self._place(solved)
-            if not self._affords(2 * (self.clock.seconds - began)):
-                return
+                solved = self._best_overlap(share, problem)
+                if not (solved.complete and best and self._value(solved) >= best):
+                    self._place(solved, problem)
+                elif problem is self.plain:
+                    return  # with less space it is no better
+                if not self._affords(2 * (self.clock.seconds - began)):
+                    return
+                if problem is self.problem and not self._has_bands(solved):
+                    break  # the same without bands
+
+    def _best_overlap(self, share: int, problem: Problem) -> Solved:
+        """Optimum without barriers, with as many residencies as time allows."""
+        for states in STATES[:2]:
+            began = self.clock.seconds
+            solved = self._overlapped(share, states, problem)
+            if solved.complete:
+                if share == 1000 and problem is self.problem:
+                    self._bounded = True
+                    self.bound = max(self.bound, self._value(solved))
+                break
+            if not self._affords(5 * (self.clock.seconds - began)):
+                break
+        return solved
+
+    def _has_bands(self, solved: Solved) -> bool:
+        chosen = () if solved.decision is None else solved.decision.candidates
+        recipes = self.world.recipes
+        return any(recipes[self.problem.candidates[k].recipe].bands for k in chosen)
 
     def _affords(self, seconds: float) -> bool:
         """Whether a longer search fits the time left; always where runs must repeat."""
@@ -241,10 +276,10 @@ class Search:
     def _value(self, solved: Solved) -> int:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
 
-    def _place(self, solved: Solved, exact_limit: float = QUICK_LIMIT) -> bool:
+    def _place(self, solved: Solved, problem: Problem, exact_limit: float = QUICK_LIMIT) -> bool:
         if solved.decision is None:
             return False
-        return self.add(place_decision(self.world, self.problem, solved.decision, exact_limit))
+        return self.add(place_decision(self.world, problem, solved.decision, exact_limit))
 
     def add(self, placed: Placed | None) -> bool:
         """Take a placed plan in; tells whether there was one."""
@@ -257,34 +292,34 @@ class Search:
         self.clock.tell("plan", min(self.bound, value))
         return True
 
-    def _place_shrinking(self, solved: Solved) -> None:
+    def _place_shrinking(self, solved: Solved, problem: Problem) -> None:
         """Place the optimum of the relaxation, or of one with less space, until that succeeds.
 
         Those that were passed over are better than what was placed: they are tried again, with
         more patience, while time is left and the bound is not reached.
         """
         passed: list[Solved] = []
-        for relaxed in self._ladder(solved):
-            if self._place(relaxed):
+        for relaxed in self._ladder(solved, problem):
+            if self._place(relaxed, problem):
                 break
             passed.append(relaxed)
             if self.found and self.clock.over():
                 return
         for relaxed in passed:
-            if self.clock.over() or self._proven() or self._place(relaxed, PATIENT_LIMIT):
+            if self.clock.over() or self._proven() or self._place(relaxed, problem, PATIENT_LIMIT):
                 return
 
     def _proven(self) -> bool:
         return any(placed.value(self.objective) <= self.bound for placed in self.found)
 
-    def _ladder(self, solved: Solved) -> Iterator[Solved]:
+    def _ladder(self, solved: Solved, whole: Problem) -> Iterator[Solved]:
         """Optima of relaxations, each easier to place than the one before."""
         yield solved
         states = STATES[-1] if solved.complete else STATES[0]
-        problems = [self._with_room(share) for share in SHRINKING]
-        if self.objective == "dram" and self.problem.prefetch:
+        problems = [_with_room(whole, share) for share in SHRINKING]
+        if self.objective == "dram" and whole.prefetch:
             # prefetching moves no byte, but fills the scratchpad
-            problems.insert(0, replace(self.problem, prefetch=False))
+            problems.insert(0, replace(whole, prefetch=False))
         for problem in problems:
             easier = solve_dynamic(
                 problem, prices(problem, self.objective), states, self.clock.over
@@ -292,10 +327,6 @@ class Search:
             if easier.decision is None:
                 return
             yield easier
-
-    def _with_room(self, share: int) -> Problem:
-        room = self.problem.capacity_bytes * share // 1000
-        return replace(self.problem, capacity_bytes=room)
 
     def _improve_with_cpsat(self) -> None:
         from spm_opt.cpsat.improve import improve
@@ -324,6 +355,10 @@ class Search:
             self.add(place_decision(self.world, among, outcome.decision, PATIENT_LIMIT))
 
 
+def _with_room(problem: Problem, share: int) -> Problem:
+    return replace(problem, capacity_bytes=problem.capacity_bytes * share // 1000)
+
+
 def stand_ins(search: Search) -> None:
     """Plans that are found fast, for whoever interrupts."""
     params, world = search.clock.params, search.world
@@ -349,10 +384,14 @@ def place_decision(
     decision = translated(decision, problem, world.problem)
     found: list[Placed] = []
     for claims in dict.fromkeys((claim_late(world.problem, decision), decision)):
-        layout = lay_out(world.site, world.problem, world.recipes, claims)
-        options = (layout, widen(layout, world.problem.capacity_bytes))
+        try:
+            told = in_bands(world.site, world.problem, world.recipes, claims)
+        except BandConflictError:
+            return None
+        layout = lay_out(told.site, told.problem, told.recipes, told.decision)
+        options = (layout, widen(layout, world.problem.capacity_bytes, told.reserved))
         for option in options if world.problem.prefetch else options[:1]:
-            placed = _placed(world, claims, option, found, exact_limit)
+            placed = _placed(told.site, world.problem, claims, option, found, exact_limit)
             if placed is not None:
                 found.append(placed)
             elif not found:
@@ -362,19 +401,20 @@ def place_decision(
 
 
 def _placed(
-    world: World, decision: Decision, layout: Layout, found: list[Placed], exact_limit: float
-) -> Placed | None:
+    site: Site, problem: Problem, decision: Decision, layout: Layout, found: list[Placed],
+    exact_limit: float,
+) -> Placed | None:  # fmt: skip
     """A layout with addresses; None where there are none, or no need of them."""
-    dram = world.site.hardware.dram
+    dram = site.hardware.dram
     timeline = overlap(layout, dram)
     if any(placed.latency_cycles <= timeline.latency_cycles for placed in found):
         return None
     wanted, numbers = rectangles(layout.buffers)
-    offsets = place(wanted, world.problem.capacity_bytes, exact_limit=exact_limit)
+    offsets = place(wanted, problem.capacity_bytes, exact_limit=exact_limit)
     if offsets is None:
         return None
     modelled = run(layout, dram).latency_cycles
-    return Placed(decision, layout, timeline, tuple(offsets[n] for n in numbers), modelled)
+    return Placed(decision, site, layout, timeline, tuple(offsets[n] for n in numbers), modelled)
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

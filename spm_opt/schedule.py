@@ -30,16 +30,21 @@ A map may lie inside another (`spm_opt.graph.pieces`): a layer whose output is a
 concatenated map may write those channels of a buffer of that map, and a layer that reads a piece
 may read them there, or stream them from there. A concatenation all of whose pieces lie in place,
 and a split, then compute nothing.
+
+Where a group runs in **bands** of columns (`spm_opt.graph.bands`) the schedule is one of the
+network in which every band is a run of layers of its own. The "channels" of maps that are cut into
+columns are columns; layers of the same source read the same constants (`Layer.constants_of`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from spm_opt.graph.bands import Bands
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,3 +285,12 @@ class Schedule:
     dram_addresses: dict[str, int]
     claims: Claims
     version: int = field(default=FORMAT_VERSION)
+    #: the network as the user gave it, where runs of it are computed in bands of columns, and these
+    #: runs: `network` is then what `spm_opt.graph.bands.banded` makes of them
+    source: Network | None = None
+    bands: tuple[Bands, ...] = ()
+
+    @property
+    def origin(self) -> Network:
+        """The network as the user gave it."""
+        return self.network if self.source is None else self.source

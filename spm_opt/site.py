@@ -12,6 +12,7 @@ from functools import cached_property
 
 from spm_opt.cost.compute import least_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.graph.bands import Bands
 from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.pieces import Channels, Joined, joined_maps, joined_pieces, split_maps
 from spm_opt.hardware import Hardware
@@ -60,6 +61,9 @@ class Site:
         These, in the order of their numbers; empty where aliases are switched off.
     last_reader : mapping of str to int
         Last position that reads a map; the number of layers where DRAM must hold it at the end.
+    source, bands
+        The network whose runs `network` has in bands, and these runs; None and none where
+        it has none.
     """
 
     network: Network
@@ -73,6 +77,8 @@ class Site:
     last_reader: Mapping[str, int]
     joined: tuple[Joined, ...] = ()
     aliases: bool = True
+    source: Network | None = None
+    bands: tuple[Bands, ...] = ()
 
     @cached_property
     def written_into(self) -> Mapping[str, Place]:
@@ -165,7 +171,11 @@ class Site:
 
 
 def make_site(
-    network: Network, hardware: Hardware, order: tuple[int, ...], aliases: bool = True
+    network: Network,
+    hardware: Hardware,
+    order: tuple[int, ...],
+    aliases: bool = True,
+    parts: tuple[Part, ...] | None = None,
 ) -> Site:
     """Lay `network` out in `order` on `hardware`.
 
@@ -173,8 +183,11 @@ def make_site(
     ----------
     aliases : bool
         Whether maps may lie inside others, and be written over others.
+    parts : tuple of Part, optional
+        The layers in their order, as they are cut; cut here by default.
     """
-    parts = cut(network, order, hardware.spm, _array_widths(network, hardware))
+    if parts is None:
+        parts = cut(network, order, hardware.spm, _array_widths(network, hardware))
     spans: list[tuple[int, int]] = []
     begin = 0
     for index in order:

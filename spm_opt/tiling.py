@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.graph.bands import is_window
 from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.ops import RowMap, row_axis
 from spm_opt.units import ceil_div
@@ -252,6 +253,8 @@ def grow_chain(network: Network, chain: Chain, index: int, halo: str, complete: 
         Whether the layer's output is read outside the run, and so must be computed whole.
     """
     layer = network.layers[index]
+    if is_window(network, layer):
+        return _seen_through(network, chain, index)
     needs = dict(chain.needs)
     need = needs.pop(layer.output)
     new = fresh(need, layer.rows, complete, chain.cuts)
@@ -273,6 +276,19 @@ def grow_chain(network: Network, chain: Chain, index: int, halo: str, complete: 
         (*chain.low, low),
         needs,
     )
+
+
+def _seen_through(network: Network, chain: Chain, index: int) -> Chain:
+    """`chain` with a window in front: it computes and holds nothing, its map is read for it."""
+    layer, needs = network.layers[index], dict(chain.needs)
+    need, source = needs.pop(layer.output), layer.inputs[0].tensor
+    needs[source] = hull(needs.get(source), need)
+    none = np.zeros_like(need.begin)
+    return Chain(
+        chain.cuts, (*chain.layers, index), (*chain.computed, Rows(none, none)),
+        (*chain.read, (need,)), (*chain.held, np.zeros_like(chain.cuts.starts)),
+        (*chain.low, need.begin), needs,
+    )  # fmt: skip
 
 
 def streamed_rows(need: Rows, extent: int, depth: int, cuts: Cuttings) -> tuple[Rows, Ints]:

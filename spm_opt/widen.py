@@ -9,6 +9,7 @@ made where the bytes would not fit in sum; whether they can be placed is seen la
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from spm_opt.layout import Layout, Program
@@ -16,19 +17,31 @@ from spm_opt.layout_space import hosts, rectangles
 from spm_opt.schedule import Transfer
 
 
-def widen(layout: Layout, capacity_bytes: int) -> Layout:
-    """`layout` with earlier claims and later releases, as far as `capacity_bytes` allow."""
-    writer = _Writer(layout, capacity_bytes)
+def widen(layout: Layout, capacity_bytes: int, reserved: Sequence[int] = ()) -> Layout:
+    """`layout` with earlier claims and later releases, as far as `capacity_bytes` allow.
+
+    Parameters
+    ----------
+    reserved : sequence of int, optional
+        Bytes of each step that are taken by what lives in it alone, even if that needs less.
+    """
+    writer = _Writer(layout, capacity_bytes, reserved)
     for step in range(1, len(layout.programs)):
         writer.claim(step)
         writer.release(step - 1)
     return writer.layout()
 
 
+def _own(layout: Layout, step: int) -> int:
+    """Bytes of buffers that live in one step alone, those that share bytes once."""
+    found = rectangles(layout.buffers)[0]
+    return sum(r.size for r in found if (r.begin, r.end) == (step, step + 1))
+
+
 class _Writer:
     """Residencies as they grow, and the room that is left in every step."""
 
-    def __init__(self, layout: Layout, capacity_bytes: int) -> None:
+    def __init__(self, layout: Layout, capacity_bytes: int, reserved: Sequence[int]) -> None:
         self.source = layout
         self.buffers = list(layout.buffers)
         self.steps = len(layout.programs)
@@ -36,6 +49,8 @@ class _Writer:
         for found in rectangles(layout.buffers)[0]:
             for step in range(found.begin, found.end):
                 self.room[step] -= found.size
+        for step, taken in enumerate(reserved):
+            self.room[step] -= max(0, taken - _own(layout, step))
         self.host = hosts(layout.buffers)
         #: the buffers that have each host's bytes
         self.guests: dict[int, list[int]] = defaultdict(list)

@@ -329,8 +329,8 @@ def schedule_of(world: World, decision: Decision) -> Schedule | None:
         return None
     dram = world.site.hardware.dram
     timeline, modelled = overlap(layout, dram), run(layout, dram).latency_cycles
-    placed = Placed(decision, layout, timeline, tuple(offsets), modelled)
-    return assemble(world.site, placed, replace(MADE, objective_value=placed.latency_cycles))
+    placed = Placed(decision, world.site, layout, timeline, tuple(offsets), modelled)
+    return assemble(placed, replace(MADE, objective_value=placed.latency_cycles))
 
 
 # --------------------------------------------------------------------------- what is shared

@@ -102,8 +102,8 @@ def test_claims_a_step_early_find_room_and_are_checked() -> None:
         if max(ends) > capacity:
             hardware = replace(hardware, spm=replace(hardware.spm, capacity_bytes=max(ends)))
         site = replace(case.world.site, hardware=hardware)
-        placed = Placed(case.decision, case.wide, case.timed(case.wide), tuple(offsets), 0)
-        schedule = assemble(site, placed, replace(MADE, objective_value=placed.latency_cycles))
+        placed = Placed(case.decision, site, case.wide, case.timed(case.wide), tuple(offsets), 0)
+        schedule = assemble(placed, replace(MADE, objective_value=placed.latency_cycles))
         assert verify(schedule) == ()
         stream = lower(schedule)
         assert verify_commands(schedule, stream) == ()

@@ -18,6 +18,7 @@ from spm_opt.formats.program_json import (
     Scaling,
     manifest_to_json,
 )
+from spm_opt.graph.bands import source_names
 from spm_opt.graph.network import Network
 from spm_opt.graph.values import NetworkValues
 from spm_opt.schedule import Schedule
@@ -51,6 +52,7 @@ def emit_project(schedule: Schedule, values: NetworkValues) -> dict[str, str | b
 
 def project_of(schedule: Schedule, stream: Stream, values: NetworkValues) -> dict[str, str | bytes]:
     """As `emit_project`, of a command stream."""
+    values = _in_bands(schedule, values)
     layers = layers_source(schedule, stream, values)
     burst = schedule.hardware.dram.burst_bytes
     memory = memory_of(schedule.network, stream, values, burst)
@@ -61,6 +63,19 @@ def project_of(schedule: Schedule, stream: Stream, values: NetworkValues) -> dic
         "weights.bin": b"".join(section.content for section in memory.sections),
         "manifest.json": manifest_to_json(_manifest(schedule, stream, values, memory)),
     }
+
+
+def _in_bands(schedule: Schedule, values: NetworkValues) -> NetworkValues:
+    """Numbers of the network in bands: those of the layers and maps that they stand for."""
+    if not schedule.bands:
+        return values
+    names = dict(source_names(schedule.origin, schedule.bands))
+    network = schedule.network
+    layers = {x.name: values.layers[names[x.name]] for x in network.layers
+              if names[x.name] in values.layers}  # fmt: skip
+    tensors = {name: values.tensors[names[name]] for name in network.tensors
+               if names[name] in values.tensors}  # fmt: skip
+    return NetworkValues(layers, tensors)
 
 
 def fixed_sources() -> dict[str, str]:

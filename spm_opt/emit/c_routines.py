@@ -144,8 +144,16 @@ class Writer:
         def holds(command: Command) -> tuple[int, int]:
             return window(command).channels or (0, every)
 
+        def line(command: Command) -> int:
+            found = window(command)
+            if found.runs == 1:
+                return holds(command)[1] - holds(command)[0]
+            # a map that lies inside a wider one: from one leading index to the next
+            touched = found.touched or (0, every)
+            return found.run_step_bytes * (touched[1] - touched[0]) // found.run_bytes
+
         first = numbers.expr("first", lambda c: holds(c)[0])
-        count = numbers.expr("channels", lambda c: holds(c)[1] - holds(c)[0])
+        count = numbers.expr("channels", line)
         return f"{{spm + {base}, {held}, {pitch}, {first}, {count}}}"
 
     def _slices(self, numbers: _Numbers, layer: Layer) -> list[tuple[str, tuple[str, str]]]:
@@ -169,6 +177,9 @@ class Writer:
     def _channels(self, numbers: _Numbers, layer: Layer, piece: int | None) -> tuple[str, str]:
         """Output channels of a call: the command's, or those of a piece of its constants."""
         every = (0, held_channels(self.network, layer.output))
+        if layer.output in self.network.columnar and layer.loops is not None:
+            # columns of its map are all there: what is cut are the channels of its constants
+            every = (0, layer.output_shape[1])
         if piece is None:
             spans = {t: c.channels or every for t, c in numbers.commands.items()}
             return numbers.scope.range("channel0", "channel1", spans)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-from spm_opt.errors import InputError
+from spm_opt.errors import GraphError, InputError
 from spm_opt.formats.json_text import json_document, json_lines, require_format
 from spm_opt.formats.network_json import network_from_dict, network_to_dict
 from spm_opt.formats.records import from_plain, to_plain
+from spm_opt.graph.bands import Bands, banded
+from spm_opt.graph.network import Network
 from spm_opt.schedule import (
     FORMAT_VERSION,
     Buffer,
@@ -41,6 +43,7 @@ class _Plan:
     transfers: tuple[Transfer, ...]
     computes: tuple[Compute, ...]
     dram_addresses: dict[str, int]
+    bands: tuple[Bands, ...]
 
 
 _HEAD: Final = ("format", "version", "network", "hardware")
@@ -52,12 +55,12 @@ def schedule_to_json(schedule: Schedule) -> str:
 
     plan = _Plan(
         schedule.provenance, schedule.claims, schedule.steps, schedule.buffers,
-        schedule.transfers, schedule.computes, schedule.dram_addresses,
+        schedule.transfers, schedule.computes, schedule.dram_addresses, schedule.bands,
     )  # fmt: skip
     document = {
         "format": FORMAT_NAME,
         "version": schedule.version,
-        "network": network_to_dict(schedule.network),
+        "network": network_to_dict(schedule.origin),
         "hardware": hardware_to_dict(schedule.hardware),
         **to_plain(plan),
     }
@@ -101,8 +104,9 @@ def _schedule(document: dict[str, Any]) -> Schedule:
             raise InputError("this field is missing", field=key)
     rest = {key: value for key, value in document.items() if key not in _HEAD}
     plan = from_plain(_Plan, rest, "")
+    source = network_from_dict(document["network"])
     return Schedule(
-        network=network_from_dict(document["network"]),
+        network=_in_bands(source, plan.bands),
         hardware=hardware_from_dict(document["hardware"]),
         provenance=plan.provenance,
         steps=plan.steps,
@@ -111,4 +115,21 @@ def _schedule(document: dict[str, Any]) -> Schedule:
         computes=plan.computes,
         dram_addresses=plan.dram_addresses,
         claims=plan.claims,
+        source=source if plan.bands else None,
+        bands=plan.bands,
     )
+
+
+def _in_bands(source: Network, bands: tuple[Bands, ...]) -> Network:
+    """The network that the rest of the file is about."""
+    if not bands:
+        return source
+    names = {layer.name for layer in source.layers}
+    for i, run in enumerate(bands):
+        for j, name in enumerate(run.layers):
+            if name not in names:
+                raise InputError("no such layer", field=f"bands[{i}].layers[{j}]", found=name)
+    try:
+        return banded(source, bands).network
+    except GraphError as error:
+        raise InputError(error.message, field="bands", found=error.found) from None

@@ -117,6 +117,8 @@ class Layer:
     ``cycles`` are measured cycles of the whole layer, which override the compute model, and
     ``tile_cycles`` those of tiles of some numbers of rows, in rising order.
     ``folded`` names the source nodes that were folded into this one. ``images`` are the output's.
+    ``constants_of`` names the layer whose constants it reads, where these are not its own: bands of
+    columns of one layer share them (`spm_opt.graph.bands`).
     """
 
     name: str
@@ -129,6 +131,12 @@ class Layer:
     folded: tuple[str, ...] = ()
     tile_cycles: tuple[tuple[int, int], ...] = ()
     images: int = 1
+    constants_of: str | None = None
+
+    @property
+    def constants(self) -> str:
+        """Name of the layer that owns the constants that it reads."""
+        return self.name if self.constants_of is None else self.constants_of
 
     @property
     def measured(self) -> tuple[tuple[int, int], ...]:
@@ -252,6 +260,8 @@ class Network:
     #: tensors that the source rounds to integers of their own scale: whatever reads one reads
     #: rounded numbers, and no layer that moves data into one may be left out
     rounded: tuple[str, ...] = ()
+    #: tensors that are cut along their columns, and whose channels are never cut
+    columnar: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for rule in _RULES:
@@ -289,6 +299,7 @@ class Network:
         """Axis of each tensor that channel slices cut: its producer's, or its first reader's.
 
         Last that along which it is joined or taken apart. Tensors that nobody cuts are absent.
+        Of `columnar` tensors it is the axis of columns: their "channels" are columns.
         """
         found: dict[str, int] = {}
         for layer in self.layers:
@@ -302,7 +313,7 @@ class Network:
                     found.setdefault(operand.tensor, axis)
         for layer in self.layers:
             self._join_axis(layer, found)
-        return found
+        return found | {name: len(self.tensors[name].shape) - 1 for name in self.columnar}
 
     def _join_axis(self, layer: Layer, found: dict[str, int]) -> None:
         """Axis of maps that are joined or taken apart, and of pieces, where nobody cuts them."""
@@ -360,13 +371,13 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Number of constants' elements."""
-        return sum(layer.parameters for layer in self.layers)
+        """Number of constants' elements, those that layers share once."""
+        return sum(layer.parameters for layer in self.layers if layer.constants_of is None)
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of constants that one inference reads."""
-        return sum(layer.weight_bytes for layer in self.layers)
+        """Bytes of constants that one inference reads, those that layers share once."""
+        return sum(layer.weight_bytes for layer in self.layers if layer.constants_of is None)
 
     @property
     def feature_map_bytes(self) -> int:

@@ -44,7 +44,7 @@ def joined_pieces(network: Network, layer: Layer) -> dict[str, Channels] | None:
         return None  # rounded to a scale of its own: no piece has its bytes
     axis = op.axis % len(layer.output_shape)
     output = network.tensors[layer.output]
-    if not _cuts_rows(output, axis) or network.channel_axes.get(layer.output) != axis:
+    if not _cuts(network, output, axis) or network.channel_axes.get(layer.output) != axis:
         return None
     found: dict[str, Channels] = {}
     begin = 0
@@ -66,7 +66,7 @@ def taken_channels(network: Network, layer: Layer) -> Channels | None:
         return None
     operand = layer.inputs[0]
     cut = [i for i, extent in enumerate(operand.shape) if op.sizes[i] != extent]
-    if len(cut) != 1 or not _cuts_rows(network.tensors[operand.tensor], cut[0]):
+    if len(cut) != 1 or not _cuts(network, network.tensors[operand.tensor], cut[0]):
         return None
     alike = _alike(network, operand.tensor, operand.shape, layer)
     if not alike or network.channel_axes.get(operand.tensor) != cut[0]:
@@ -85,9 +85,11 @@ def _alike(network: Network, tensor: str, seen: Shape, layer: Layer) -> bool:
     return alike and axes.get(tensor) == axes.get(layer.output) and own.shape == seen
 
 
-def _cuts_rows(tensor: Tensor, axis: int) -> bool:
-    """Whether a range along `axis` is one run of bytes in every row."""
+def _cuts(network: Network, tensor: Tensor, axis: int) -> bool:
+    """Whether a range along `axis` is one run of bytes in every row, or columns that are cut."""
     rows = row_axis(tensor.shape)
+    if tensor.name in network.columnar:
+        return axis == len(tensor.shape) - 1
     leading = (extent for i, extent in enumerate(tensor.shape[:axis]) if i != rows)
     return rows is not None and axis != rows and math.prod(leading) == tensor.images
 

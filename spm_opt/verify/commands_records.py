@@ -181,10 +181,12 @@ class _Expected:
         buffer, layout = self.buffers[number], self.layouts[tensor]
         begin, end = touched or (0, layout.channels)
         base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
+        line = self.facts.slice_row_bytes(buffer.tensor, buffer.channels) // layout.lead
         if buffer.kind in ("channel_input", "channel_output"):
             # a unit holds all rows of the channels of one tile, and nothing else
             base += tile % buffer.count * buffer.unit_bytes
             low, high = begin, end
+            line = (high - low) * layout.rest_bytes
             held, pitch = (
                 self.facts.tensor(tensor).rows,
                 self.facts.slice_row_bytes(tensor, touched),
@@ -195,7 +197,7 @@ class _Expected:
         return Window(
             number, tensor, base, held, pitch, rows, _some((low, high), layout.channels),
             _some(touched, layout.channels), (begin - low) * layout.rest_bytes,
-            (end - begin) * layout.rest_bytes, (high - low) * layout.rest_bytes, layout.lead,
+            (end - begin) * layout.rest_bytes, line, layout.lead,
         )  # fmt: skip
 
     def _held(self, buffer: Buffer, tensor: str, channels: int) -> tuple[int, tuple[int, int]]:
@@ -220,7 +222,7 @@ class _Expected:
             layer.weight_bytes * count // total for count in (begin, high - low, end - begin)
         )
         return Window(
-            number, layer.name, base, 1, held, (0, 1), _some((low, high), total),
+            number, layer.constants, base, 1, held, (0, 1), _some((low, high), total),
             _some((begin, end), total), before - layer.weight_bytes * low // total, size, held, 1,
         )  # fmt: skip
 

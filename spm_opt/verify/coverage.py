@@ -123,14 +123,14 @@ def runs_text(marked: NDArray[np.bool_]) -> str:
 
 
 def weights_once(facts: Facts) -> Iterator[str]:
-    """Every byte of every layer's weights is loaded exactly once."""
+    """Every byte of every layer's weights is loaded exactly once, also of those that bands share."""
     times = {n: np.zeros(facts.weight_cell_count(layer)) for n, layer in facts.layers.items()}
     for transfer in facts.schedule.transfers:
         if transfer.role == "weights":
             layer = facts.layers[transfer.tensor]
             begin, end = facts.weight_cells(layer, transfer.channels, transfer.piece)
             times[transfer.tensor][begin:end] += 1
-    computed = {command.layer for command in facts.schedule.computes}
+    computed = {facts.layers[command.layer].constants for command in facts.schedule.computes}
     for name, counts in times.items():
         layer = facts.layers[name]
         if layer.weight_bytes == 0 or name not in computed:

@@ -63,7 +63,7 @@ def _weights(facts: Facts, command: Compute) -> Iterator[str]:
         yield "names a weight buffer twice"
     for number in command.weights:
         buffer = facts.schedule.buffers[number]
-        if buffer.kind not in WEIGHT_KINDS or buffer.tensor != layer.name:
+        if buffer.kind not in WEIGHT_KINDS or buffer.tensor != layer.constants:
             yield f"reads its weights from buffer {buffer.name!r}, which {_holds(buffer)}"
             return
     if layer.weight_bytes == 0:

@@ -1,0 +1,259 @@
+"""A decision with groups in bands, told as one about the network whose runs are cut.
+
+The joint model sees a group in bands as one step. What is laid out, timed, checked and emitted is
+the network in which every band is a run of layers of its own (`spm_opt.graph.bands`), each band
+a step, with constants that stay from the first to the last. Nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from spm_opt.decision import Decision
+from spm_opt.fusion import Recipe
+from spm_opt.graph.bands import Banded, Bands, banded
+from spm_opt.graph.network import Layer
+from spm_opt.parts import Part
+from spm_opt.problem import Candidate, Problem
+from spm_opt.site import Site, feature_maps, make_site, weight_loads
+
+
+class BandConflictError(Exception):
+    """A map is cut into columns by one group, and used otherwise by another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A decision and what it is about.
+
+    Attributes
+    ----------
+    reserved : tuple of int
+        Bytes of each step that a group in bands occupies in all of its bands.
+    """
+
+    site: Site
+    problem: Problem
+    recipes: tuple[Recipe, ...]
+    decision: Decision
+    reserved: tuple[int, ...]
+
+
+def in_bands(site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision) -> Told:
+    """`decision`, told about the network in bands; as it is where it has none.
+
+    Raises
+    ------
+    BandConflictError
+        Where another group needs a map whole that a group in bands cuts.
+    """
+    chosen = [problem.candidates[k] for k in decision.candidates]
+    cut = {s: recipes[c.recipe] for s, c in enumerate(chosen) if recipes[c.recipe].bands}
+    if not cut:
+        return Told(site, problem, recipes, decision, (0,) * len(chosen))
+    return _Teller(site, problem, recipes, decision, cut).told()
+
+
+class _Teller:
+    """Renumbers one decision; holds the tables that its methods share."""
+
+    def __init__(
+        self, site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision,
+        cut: Mapping[int, Recipe],
+    ) -> None:  # fmt: skip
+        self.source, self.problem, self.decision = site, problem, decision
+        self.chosen = [problem.candidates[k] for k in decision.candidates]
+        self.used = [recipes[c.recipe] for c in self.chosen]
+        runs = tuple(
+            Bands(tuple(site.layer_at(p).name for p in range(*r.positions)), r.bands)
+            for r in cut.values()
+        )
+        self.banded: Banded = banded(site.network, runs)
+        self.run_of = {step: number for number, step in enumerate(cut)}
+        #: new parts of each old part: one, or one a band
+        self.parts_of: dict[int, list[int]] = {}
+        self.positions_of: dict[str, int] = {}
+        order, parts = self._order()
+        self.site = replace(
+            make_site(self.banded.network, site.hardware, order, site.aliases, parts),
+            source=site.network, bands=runs,
+        )  # fmt: skip
+        self.candidates: list[Candidate] = []
+        self.recipes: list[Recipe] = []
+        #: new steps of each old one
+        self.steps: list[range] = []
+        self.reserved: list[int] = []
+
+    def told(self) -> Told:
+        for step in range(len(self.chosen)):
+            begin = len(self.candidates)
+            if step in self.run_of:
+                self._bands(step)
+            else:
+                self._plain(step)
+            self.steps.append(range(begin, len(self.candidates)))
+        problem = replace(
+            self.problem, parts=len(self.site.parts), maps=feature_maps(self.site),
+            weights=weight_loads(self.site), candidates=tuple(self.candidates),
+        )  # fmt: skip
+        return Told(self.site, problem, tuple(self.recipes), self._decision(), tuple(self.reserved))
+
+    # ---------------------------------------------------------------- order and parts
+
+    def _order(self) -> tuple[tuple[int, ...], tuple[Part, ...]]:
+        """Layers in order, every run band by band, and how they are cut into parts."""
+        index = {layer.name: i for i, layer in enumerate(self.banded.network.layers)}
+        begins = {self.used[step].positions[0]: step for step in self.run_of}
+        order: list[int] = []
+        parts: list[Part] = []
+        position = 0
+        while position < len(self.source.order):
+            step = begins.get(position)
+            names = [self.source.layer_at(position).name]
+            if step is not None:
+                run = self.run_of[step]
+                names = [name for band in self.banded.runs[run] for name in band]
+                names.append(self.banded.joins[run])
+            for name in names:
+                self.positions_of[name] = len(order)
+                order.append(index[name])
+                parts += self._parts(name, index[name], len(parts))
+            position = position + 1 if step is None else self.used[step].positions[1]
+        return tuple(order), tuple(parts)
+
+    def _parts(self, name: str, index: int, begin: int) -> list[Part]:
+        """Parts of a layer, as those of the layer that it stands for; windows have one."""
+        known = self._source_positions
+        position = known.get(name, known.get(name.rpartition("#")[0]))
+        if position is None or name in self.banded.joins:
+            return [Part(index, None, 0)]
+        found: list[Part] = []
+        for number in range(*self.source.spans[position]):
+            part = self.source.parts[number]
+            self.parts_of.setdefault(number, []).append(begin + len(found))
+            found.append(Part(index, part.channels, part.weight_bytes))
+        return found
+
+    @property
+    def _source_positions(self) -> Mapping[str, int]:
+        return {self.source.layer_at(p).name: p for p in range(len(self.source.order))}
+
+    # ---------------------------------------------------------------- candidates
+
+    def _add(self, candidate: Candidate, recipe: Recipe, reserved: int) -> None:
+        self.candidates.append(replace(candidate, recipe=len(self.recipes)))
+        self.recipes.append(recipe)
+        self.reserved.append(reserved)
+
+    def _plain(self, step: int) -> None:
+        """A group in one piece, by its new numbers."""
+        old, recipe = self.chosen[step], self.used[step]
+        first, end = self.parts_of[old.first][0], self.parts_of[old.end - 1][0] + 1
+        begin = self.positions_of[self.source.layer_at(recipe.positions[0]).name]
+        positions = begin, begin + recipe.positions[1] - recipe.positions[0]
+        part = None if recipe.part is None else self.site.parts[first]
+        candidate = replace(
+            old, first=first, end=end, reads=self._maps(old.reads), keeps=self._maps(old.keeps),
+            streams=self._maps(old.streams), stores=self._maps(old.stores),
+        )  # fmt: skip
+        new = replace(recipe, positions=positions, part=part)
+        self._check(candidate, new)
+        self._add(candidate, new, 0)
+
+    def _check(self, candidate: Candidate, recipe: Recipe) -> None:
+        """No channels of a map that is cut into columns, and every map where it is looked for."""
+        site, network = self.site, self.site.network
+        columnar, used = set(network.columnar), {*candidate.reads, *candidate.streams}
+        made = {*candidate.keeps, *candidate.stores}
+        cuts = recipe.part is not None and recipe.part.channels is not None
+        if (cuts or recipe.axis == "channels") and columnar & {
+            site.map_names[t] for t in used | made
+        }:
+            raise BandConflictError
+        layers = [site.layer_at(p) for p in range(*recipe.positions)]
+        inside = {layer.output for layer in layers}
+        for name in {o.tensor for layer in layers for o in layer.inputs} - inside:
+            place = site.read_from.get(name)
+            if site.map_index[name] not in used and (place is None or place.map not in used):
+                raise BandConflictError
+        last = recipe.positions[1] - 1
+        for name in () if recipe.elided else inside:
+            place = site.written_into.get(name)
+            leaves = site.outside_readers(name, last) or name in network.outputs
+            if (
+                leaves
+                and site.map_index[name] not in made
+                and (place is None or place.map not in made)
+            ):
+                raise BandConflictError
+
+    def _maps(self, numbers: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(self._map(t) for t in numbers))
+
+    def _map(self, number: int) -> int:
+        """The new number of a map: of a joined one where it is still joined of the same pieces."""
+        own = len(self.source.map_index)
+        if number < own:
+            return self.site.map_index[self.source.map_names[number]]
+        for t, plan in self.site.numbered_joined():
+            if plan == self.source.joined[number - own]:
+                return t
+        raise BandConflictError
+
+    def _bands(self, step: int) -> None:
+        """A group in bands: a step each; what it makes is written where the bands are joined."""
+        old, recipe = self.chosen[step], self.used[step]
+        run = self.run_of[step]
+        joined = self._joined(self.banded.joins[run])
+        for number, names in enumerate(self.banded.runs[run]):
+            first, end = (self.positions_of[name] for name in (names[0], names[-1]))
+            positions = first, end + 1
+            tail = int(number == len(self.banded.runs[run]) - 1)
+            new = replace(recipe, positions=positions, bands=(), tail=tail)
+            spans = self.site.spans
+            candidate = replace(
+                old, first=spans[first][0], end=spans[end + tail][1], reads=self._maps(old.reads),
+                streams=self._maps(old.streams), keeps=(joined,) if old.keeps else (),
+                stores=(joined,) if old.stores else (),
+            )  # fmt: skip
+            self._add(candidate, new, old.work_bytes)
+
+    def _joined(self, name: str) -> int:
+        output = _layer(self.banded.network.layers, name).output
+        for t, plan in self.site.numbered_joined():
+            if plan.tensor == output:
+                return t
+        raise BandConflictError
+
+    # ---------------------------------------------------------------- the decision
+
+    def _decision(self) -> Decision:
+        old = self.decision
+        leaders = {c.first: s for s, c in enumerate(self.chosen)}
+        starts = [-1] * len(self.site.parts)
+        for part, leader in enumerate(old.weight_starts):
+            if leader >= 0:
+                # constants of bands are those of the first
+                starts[self.parts_of[part][0]] = self._leader(leaders[leader])
+        return Decision(
+            tuple(range(len(self.candidates))),
+            tuple(
+                (self._map(t), self._leader(leaders[first]), self._end(leaders[end - 1]))
+                for t, first, end in old.resident
+            ),
+            tuple((self._map(t), self._leader(leaders[part])) for t, part in old.reloads),
+            tuple(starts),
+        )
+
+    def _leader(self, step: int) -> int:
+        """New part that leads the first of the steps that an old one became."""
+        return self.candidates[self.steps[step][0]].first
+
+    def _end(self, step: int) -> int:
+        """One behind the new part that leads the last of them."""
+        return self.candidates[self.steps[step][-1]].first + 1
+
+
+def _layer(layers: Iterable[Layer], name: str) -> Layer:
+    return next(layer for layer in layers if layer.name == name)

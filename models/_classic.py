@@ -83,7 +83,7 @@ def _numbered(number: int) -> tuple[str, str, str]:
 _SHORTCUT = (".downsample.0", ".downsample.1", "")
 
 
-def _basic_block(b: NetworkBuilder, x: Handle, name: str, width: int, stride: int) -> Handle:
+def basic_block(b: NetworkBuilder, x: Handle, name: str, width: int, stride: int) -> Handle:
     y = conv_bn(b, x, name, width, 3, stride, parts=_numbered(1))
     y = conv_bn(b, y, name, width, 3, act=None, parts=_numbered(2))
     return _residual(b, x, y, name, stride)
@@ -106,7 +106,7 @@ def _residual(b: NetworkBuilder, x: Handle, y: Handle, name: str, stride: int) -
 def _resnet(b: NetworkBuilder, counts: tuple[int, ...], bottleneck: bool) -> None:
     x = conv_bn(b, image(b, 224), "", 64, 7, 2, parts=("conv1", "bn1", "relu"))
     x = b.max_pool(x, 3, 2, 1, name="maxpool")
-    block = _bottleneck if bottleneck else _basic_block
+    block = _bottleneck if bottleneck else basic_block
     for stage, count in enumerate(counts):
         for i in range(count):
             stride = 2 if stage > 0 and i == 0 else 1

@@ -13,13 +13,16 @@ from pathlib import Path
 import _classic
 import _inception
 import _mobile
+import _pixels
 import _transformer
 
 from spm_opt.formats.model_yaml import network_to_yaml
 from spm_opt.graph.builder import NetworkBuilder
 
 HERE = Path(__file__).parent
-MODELS = (*_classic.MODELS, *_inception.MODELS, *_mobile.MODELS, *_transformer.MODELS)
+MODELS = (
+    *_classic.MODELS, *_inception.MODELS, *_mobile.MODELS, *_pixels.MODELS, *_transformer.MODELS,
+)  # fmt: skip
 
 
 def catalogue() -> dict[str, str]:

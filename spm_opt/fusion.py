@@ -74,20 +74,26 @@ def make_candidates(
     ------
     SpmTooSmallError
         Where a part of the network fits the scratchpad in no tiling; it names the layer that
-        needs most, so that a scratchpad of the size it names holds the whole network.
+        needs most in stripes, so that a scratchpad of the size it names holds the whole network.
     """
     capacity = site.hardware.spm.capacity_bytes
-    least, layer = minimum_spm_bytes(site.network, site.hardware)
-    if least > capacity:
-        raise SpmTooSmallError(layer, least, capacity)
     pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram) if cuts else None)
     for group in all_groups(site, halos, longest):
         pricer.add(group)
     if bands and longest > 1:
         for banded in banded_groups(site, longest):
             pricer.add_banded(site, banded)
-    candidates, recipes = pricer.candidates()
-    return _with_elided(site, candidates, recipes)
+    candidates, recipes = _with_elided(site, *pricer.candidates())
+    require_cover(site, candidates)
+    return candidates, recipes
+
+
+def require_cover(site: Site, candidates: tuple[Candidate, ...]) -> None:
+    """Raise SpmTooSmallError where some part can run in no way; it names what needs most."""
+    covered = {part for c in candidates for part in range(c.first, c.end)}
+    if len(covered) < len(site.parts):
+        least, layer = minimum_spm_bytes(site.network, site.hardware)
+        raise SpmTooSmallError(layer, least, site.hardware.spm.capacity_bytes)
 
 
 def cut_costs(dram: Dram) -> Cut:

@@ -97,9 +97,10 @@ def plan_all(
     restrict: Restrict | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
-    least, layer = minimum_spm_bytes(network, hardware)
-    if least > hardware.spm.capacity_bytes:
-        raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
+    if params.tilings == "rows":
+        least, layer = minimum_spm_bytes(network, hardware)
+        if least > hardware.spm.capacity_bytes:
+            raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
     spent = dict.fromkeys(strategies, 0.0)

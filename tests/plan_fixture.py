@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from spm_opt.assemble import Placed, assemble
+from spm_opt.banding import in_bands
 from spm_opt.decision import Decision
 from spm_opt.dynamic import residencies
 from spm_opt.fusion import Recipe, make_candidates, minimum_spm_bytes
@@ -27,17 +28,20 @@ from spm_opt.problem import Candidate, Problem, led, written
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 from spm_opt.timeline import run
+from spm_opt.widen import widen
 
 MADE = Provenance(
     "joint", "latency", True, "feasible", 0, 0, 0, "source", 1, "by lot", 0, 1, 1.0, None, 0.0
 )
 
 
-def random_network(rng: random.Random, layers: int = 6, images: int = 1) -> Network:
+def random_network(
+    rng: random.Random, layers: int = 6, images: int = 1, widths: tuple[int, ...] = (3, 5, 8)
+) -> Network:
     """A DAG of images with every operator that the planner tiles, now and then with attention."""
     b = NetworkBuilder("random")
     channels = rng.choice([2, 4, 8])
-    maps = [b.input("x", (images, channels, rng.choice([4, 6, 7, 9, 12]), rng.choice([3, 5, 8])))]
+    maps = [b.input("x", (images, channels, rng.choice([4, 6, 7, 9, 12]), rng.choice(widths)))]
     for _ in range(rng.randint(2, layers)):
         maps.append(_random_layer(rng, b, maps))
     x = maps[-1]
@@ -170,10 +174,10 @@ class World:
 
 def make_world(
     network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",),
-    aliases: bool = True, cuts: bool = True,
+    aliases: bool = True, cuts: bool = True, bands: bool = False,
 ) -> World:  # fmt: skip
     site = make_site(network, chip, source_order(network), aliases)
-    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts)
+    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands)
     problem = Problem(
         len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, cuts=cuts,
@@ -320,16 +324,25 @@ def loads(layout: Layout) -> list[int]:
     return found
 
 
-def schedule_of(world: World, decision: Decision) -> Schedule | None:
-    """The schedule of a decision; None where first fit finds no addresses."""
-    layout = lay_out(world.site, world.problem, world.recipes, decision)
+def schedule_of(world: World, decision: Decision, wide: bool = False) -> Schedule | None:
+    """The schedule of a decision; None where first fit finds no addresses.
+
+    Parameters
+    ----------
+    wide : bool
+        Claim early and release late where there is room.
+    """
+    told = in_bands(world.site, world.problem, world.recipes, decision)
+    layout = lay_out(told.site, told.problem, told.recipes, told.decision)
+    if wide:
+        layout = widen(layout, world.problem.capacity_bytes, told.reserved)
     offsets = first_fit(layout)
     ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
     if max(ends) > world.site.hardware.spm.capacity_bytes:
         return None
     dram = world.site.hardware.dram
     timeline, modelled = overlap(layout, dram), run(layout, dram).latency_cycles
-    placed = Placed(decision, world.site, layout, timeline, tuple(offsets), modelled)
+    placed = Placed(decision, told.site, layout, timeline, tuple(offsets), modelled)
     return assemble(placed, replace(MADE, objective_value=placed.latency_cycles))
 
 

@@ -111,7 +111,7 @@ def make_world(
     site = make_site(network, chip, source_order(network))
     found = []
     for prune in (True, False):
-        candidates, recipes = make_candidates(site, halos, prune, cuts=cuts)
+        candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=False)
         found.append((candidates, recipes))
     problems = [
         Problem(

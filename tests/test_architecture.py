@@ -20,7 +20,7 @@ FLOORS = {
     "problem": 3, "decision": 3,
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4,
     "cpsat": 5, "baselines": 5, "dynamic": 5, "bounds": 5, "late": 5, "peak": 5,
-    "layout": 6, "timeline": 6, "overlap": 6, "widen": 6, "assemble": 6,
+    "banding": 6, "layout": 6, "timeline": 6, "overlap": 6, "widen": 6, "assemble": 6,
     "commands": 7, "footprint": 7, "planner": 7,
     "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
     "inventory": 9, "result": 9, "api": 9, "program": 9,
@@ -40,7 +40,7 @@ WALLS = {
 }
 
 #: the solver's rooms, whose sums the checkers must not share
-SOLVER = {"parts", "site", "tiling", "pipeline", "fusion", "problem", "decision", "cpsat",
+SOLVER = {"parts", "site", "tiling", "pipeline", "fusion", "banding", "problem", "decision", "cpsat",
           "baselines", "allocation", "timeline", "overlap", "widen", "planner"}  # fmt: skip
 CHECKERS = {"verify", "simulate"}
 

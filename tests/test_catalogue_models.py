@@ -40,6 +40,10 @@ COUNTS = {
     # facenet-pytorch without its classifier: 23,482,624
     "inception_resnet_v1": (1.418, 23.48),
     "unet": (48.1, 31.03),
+    # 1920 * 1080 * (56*25 + 56*12 + 4*12*12*9 + 12*56 + 56*4*25): 9x9 taps over 2x2 outputs are
+    # 5x5 for each
+    "fsrcnn_1080p": (28.05, 0.0126),
+    "linknet_4k": (357.0, 11.53),
     # 12 * 768^2 + 2 * 513 * 768
     "gpt2_small_decode": (0.007866, 7.088),
 }

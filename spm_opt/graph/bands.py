@@ -122,18 +122,30 @@ def banded(network: Network, runs: Sequence[Bands]) -> Banded:
     )
 
 
-def some_bands(
-    network: Network, names: Sequence[str], columns: Sequence[Columns]
-) -> tuple[Network, tuple[tuple[str, ...], ...]]:
-    """A run alone, in some of its bands: a network that reads what the run does.
+@dataclass(frozen=True, slots=True)
+class SomeBands:
+    """A run alone, in some of its bands.
 
-    Returns
-    -------
-    network : Network
-        Its outputs are those of the bands.
+    Attributes
+    ----------
+    source, network : Network
+        The network that has the run; and one that reads what the run does, whose outputs are those
+        of the bands.
     bands : tuple of tuple of str
-        Layers of each.
+        For each band the names of the run's layers in it, in order; without windows.
+    shown : mapping of str to (str, (int, int))
+        For each map of a band, windows included: the map of the source that it shows, and which of
+        its columns.
     """
+
+    source: Network
+    network: Network
+    bands: tuple[tuple[str, ...], ...]
+    shown: Mapping[str, tuple[str, Columns]]
+
+
+def some_bands(network: Network, names: Sequence[str], columns: Sequence[Columns]) -> SomeBands:
+    """The bands of a run that compute `columns` of its last layer's output."""
     maker = _Maker(network, names, 0)
     bands = [maker.band(number, span) for number, span in enumerate(columns)]
     inside = set(maker.made)
@@ -145,7 +157,8 @@ def some_bands(
         tuple(band[-1].output for band in bands),
         columnar=tuple(name for name in maker.columnar if name in tensors),
     )  # fmt: skip
-    return made, tuple(tuple(layer.name for layer in band) for band in bands)
+    own = tuple(tuple(x.name for x in b if not is_window(made, x)) for b in bands)
+    return SomeBands(network, made, own, maker.shown)
 
 
 def _joined(maker: _Maker, run: Bands) -> tuple[list[Layer], tuple[tuple[str, ...], ...]]:
@@ -172,6 +185,8 @@ class _Maker:
         self.columnar: dict[str, None] = {}
         #: layer that makes each map of the run
         self.made = {self.layers[name].output: name for name in names}
+        #: map of the source that each map of a band shows, and which columns of it
+        self.shown: dict[str, tuple[str, Columns]] = {}
 
     def band(self, number: int, columns: Columns) -> tuple[Layer, ...]:
         """Layers of one band: windows of what comes from outside, then the run."""
@@ -187,6 +202,7 @@ class _Maker:
                 key = source, (window[0] - begin, window[1] - begin)
                 if window != (begin, end) and key not in windows:
                     windows[key] = self._window(*key, number, len(windows))
+                    self.shown[windows[key].output] = operand.tensor, window
                     (own if operand.tensor in self.made else outside).append(windows[key])
                 found = source if window == (begin, end) else windows[key].output
                 inputs.append(operand_of(self._tensor(found)))
@@ -223,6 +239,7 @@ class _Maker:
         shape = (*layer.output_shape[:3], cut.columns[1] - cut.columns[0])
         whole = self.network.tensors[layer.output]
         self.tensors[output] = replace(whole, name=output, shape=shape)
+        self.shown[output] = layer.output, cut.columns
         self.columnar[output] = None
         owner = f"{layer.name}#0" if number and layer.weights else None
         return replace(

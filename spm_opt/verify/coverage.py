@@ -123,7 +123,7 @@ def runs_text(marked: NDArray[np.bool_]) -> str:
 
 
 def weights_once(facts: Facts) -> Iterator[str]:
-    """Every byte of every layer's weights is loaded exactly once, also of those that bands share."""
+    """Every byte of every layer's weights is loaded exactly once, of shared ones too."""
     times = {n: np.zeros(facts.weight_cell_count(layer)) for n, layer in facts.layers.items()}
     for transfer in facts.schedule.transfers:
         if transfer.role == "weights":

@@ -29,6 +29,7 @@ from spm_opt.fusion_sharing import sharing
 from spm_opt.graph.bands import SomeBands, band_cuts, is_window, some_bands
 from spm_opt.graph.columns import Columns
 from spm_opt.graph.network import Layer, Network, Tensor
+from spm_opt.graph.ops import Resize
 from spm_opt.parts import Part
 from spm_opt.site import Site, make_site
 from spm_opt.tiling import (
@@ -43,7 +44,7 @@ from spm_opt.tiling import (
     streamed_rows,
     stripe_heights,
 )
-from spm_opt.units import ceil_div
+from spm_opt.units import align_up, ceil_div
 
 #: numbers of bands that are tried
 BAND_COUNTS: Final = (2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -117,7 +118,7 @@ def banded_groups(site: Site, longest: int = MAX_GROUP_LAYERS) -> Iterator[Bande
     """Every run of at most `longest` layers that is worth cutting, in every number of bands."""
     for end in range(len(site.order)):
         wanted = _beginnings(site, end, longest)
-        cuts = iter(_edges(site.layer_at(end).output_shape[3])) if wanted else iter(())
+        cuts = _edges(site.layer_at(end)) if wanted else iter(())
         while wanted and (edges := next(cuts, None)):
             least = [0] * len(site.order)
             yield from _banded(site, wanted, end, edges, least)
@@ -170,19 +171,20 @@ def _can_be_cut(site: Site, position: int) -> bool:
     if len(layer.output_shape) != 4 or not layer.op.tileable:
         return False
     try:
-        # whether it can be cut at all does not depend on where
-        half = ceil_div(layer.output_shape[3], 2)
-        band_cuts(site.network, [layer.name], (0, half))
+        # whether it can be cut at all hardly depends on where
+        band_cuts(site.network, [layer.name], next(_edges(layer), (0, 0))[:2])
     except GraphError:
         return False
     return True
 
 
-def _edges(width: int) -> Iterator[tuple[int, ...]]:
-    """Even cuts of `width` columns, into more and more bands."""
-    seen: set[int] = set()
+def _edges(layer: Layer) -> Iterator[tuple[int, ...]]:
+    """Even cuts of the columns of an output, into more and more bands."""
+    width, seen = layer.output_shape[3], set[int]()
+    # what is enlarged is made of whole input columns
+    step = width // layer.input_shapes[0][3] if isinstance(layer.op, Resize) else 1
     for count in BAND_COUNTS:
-        columns = ceil_div(width, count)
+        columns = align_up(ceil_div(width, count), max(1, step))
         if columns >= LEAST_COLUMNS and columns not in seen and columns < width:
             seen.add(columns)
             yield (*range(0, width, columns), width)

@@ -62,7 +62,7 @@ class Banded:
 
 def is_window(network: Network, layer: Layer) -> bool:
     """Whether a layer only says which columns of a map a band reads."""
-    return isinstance(layer.op, Slice) and layer.output in network.columnar
+    return layer.name in network.windows
 
 
 def band_cuts(network: Network, names: Sequence[str], columns: Columns) -> dict[str, ColumnCut]:
@@ -79,7 +79,7 @@ def band_cuts(network: Network, names: Sequence[str], columns: Columns) -> dict[
     for name in reversed(names):
         layer = layers[name]
         cut = column_cut(layer, needed[layer.output]) if layer.output in needed else None
-        if cut is None:
+        if cut is None or (name == names[-1] and cut.columns != columns):
             raise GraphError("this layer cannot be cut into bands of columns", field=name)
         found[name] = cut
         for operand, window in zip(layer.inputs, cut.windows, strict=True):
@@ -116,7 +116,10 @@ def banded(network: Network, runs: Sequence[Bands]) -> Banded:
         tensors.update(maker.tensors)
         columnar.update(maker.columnar)
     return Banded(
-        replace(network, tensors=tensors, layers=tuple(layers), columnar=tuple(columnar)),
+        replace(
+            network, tensors=tensors, layers=tuple(layers), columnar=tuple(columnar),
+            windows=frozenset().union(*(maker.windows for maker in makers)),
+        ),
         tuple(bands for _, bands in made),
         tuple(layers[-1].name for layers, _ in made),
     )
@@ -156,6 +159,7 @@ def some_bands(network: Network, names: Sequence[str], columns: Sequence[Columns
         network.name, tensors, tuple(x for band in bands for x in band), tuple(read),
         tuple(band[-1].output for band in bands),
         columnar=tuple(name for name in maker.columnar if name in tensors),
+        windows=frozenset(maker.windows),
     )  # fmt: skip
     own = tuple(tuple(x.name for x in b if not is_window(made, x)) for b in bands)
     return SomeBands(network, made, own, maker.shown)
@@ -183,6 +187,7 @@ class _Maker:
         self.layers = {layer.name: layer for layer in network.layers}
         self.tensors: dict[str, Tensor] = {}
         self.columnar: dict[str, None] = {}
+        self.windows: set[str] = set()
         #: layer that makes each map of the run
         self.made = {self.layers[name].output: name for name in names}
         #: map of the source that each map of a band shows, and which columns of it
@@ -228,6 +233,7 @@ class _Maker:
         self.tensors[output] = replace(tensor, name=output, shape=shape)
         self.columnar.update(dict.fromkeys((source, output)))
         op = Slice((0, 0, 0, columns[0]), shape, (1, 1, 1, 1))
+        self.windows.add(f"window:{output}")
         return Layer(
             f"window:{output}", op, (operand_of(tensor),), output, shape, images=tensor.images
         )

@@ -262,6 +262,8 @@ class Network:
     rounded: tuple[str, ...] = ()
     #: tensors that are cut along their columns, and whose channels are never cut
     columnar: tuple[str, ...] = ()
+    #: layers that only say which columns of a map others read (`spm_opt.graph.bands`)
+    windows: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for rule in _RULES:

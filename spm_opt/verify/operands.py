@@ -70,13 +70,14 @@ def _weights(facts: Facts, command: Compute) -> Iterator[str]:
         if command.weights:
             yield "names weight buffers, but the layer has no weights"
         return
+    owner = facts.layers[layer.constants]
     held: set[int] = set()
     for number in command.weights:
         buffer = facts.schedule.buffers[number]
         # a streamed tile is whatever was loaded last: its channels are checked with the data
         streamed = buffer.kind == "weight_stream"
-        held.update(range(*facts.cells(layer, command.channels if streamed else buffer.channels)))
-    if not held.issuperset(range(*facts.cells(layer, command.channels))):
+        held.update(range(*facts.cells(owner, command.channels if streamed else buffer.channels)))
+    if not held.issuperset(range(*facts.cells(owner, command.channels))):
         yield "names no buffer for some of its weights"
 
 

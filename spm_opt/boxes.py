@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.ops import (
+    Concat,
     Conv,
     ConvTranspose,
     Linear,
@@ -49,7 +50,8 @@ class Span:
     @property
     def length(self) -> Ints:
         """Indices of each interval."""
-        return np.maximum(self.end - self.begin, 0)
+        count: Ints = np.maximum(self.end - self.begin, 0)
+        return count
 
     @property
     def some(self) -> NDArray[np.bool_]:
@@ -150,6 +152,9 @@ def _view_links(layer: Layer, index: int) -> dict[int, Link]:
 
     if not op.tileable:
         return found
+    if isinstance(op, Concat):
+        joined = op.axis % len(output)
+        add(joined, op.behind(index, inputs, joined))
     # channels first: whole groups are more than the indices themselves
     add(op.channel_axis(output), RowMap(op.input_channel_axis(index, inputs, output)),
         op.channel_step())  # fmt: skip

@@ -759,14 +759,14 @@ class Concat(Channelwise):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         if self.axis % len(output) != row_axis(output):
             return same_row(inputs[index])
-        return self._behind(index, inputs, len(output) - 2)
+        return self.behind(index, inputs, len(output) - 2)
 
     def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         last = len(output) - 1
         along = self.axis % len(output) == last
-        return self._behind(index, inputs, last) if along else RowMap(last)
+        return self.behind(index, inputs, last) if along else RowMap(last)
 
-    def _behind(self, index: int, inputs: tuple[Shape, ...], axis: int) -> RowMap:
+    def behind(self, index: int, inputs: tuple[Shape, ...], axis: int) -> RowMap:
         """Map of an input along the axis of the concatenation: less what stands before it."""
         before = self.pieces(inputs)[: self.position(index)]
         offset = sum(shape[axis] for shape in before)

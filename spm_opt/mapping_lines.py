@@ -23,8 +23,9 @@ from spm_opt.graph.network import Layer
 from spm_opt.mapping_set import FusionSet
 from spm_opt.units import ceil_div
 
-#: which choices of an intermediate map to follow, given whether they differ
-Choices = Callable[[str, bool], tuple[bool, ...]]
+#: which choices to follow of an intermediate map of this name, with this need along the line, after
+#: the choices of maps nearer to the last layer
+Choices = Callable[[str, Span, dict[str, bool]], tuple[bool, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +137,14 @@ def tiles_of(extent: int, size: int) -> Span:
 def line(fused: FusionSet, name: str, size: int, reuse: dict[str, bool]) -> Line:
     """The line of one choice; what is absent from `reuse` is kept."""
 
-    def choose(tensor: str, differ: bool) -> tuple[bool, ...]:
+    def choose(tensor: str, need: Span, before: dict[str, bool]) -> tuple[bool, ...]:
         return (reuse.get(tensor, True),)
 
     return next(lines(fused, name, size, choose))
 
 
 def lines(fused: FusionSet, name: str, size: int, choose: Choices) -> Iterator[Line]:
-    """Lines of all the choices that `choose` offers.
-
-    It is asked with the name of an intermediate, and whether keeping makes a difference there.
-    """
+    """Lines of all the choices that `choose` offers."""
     whole = tiles_of(fused.extent(name), size)
     start = Line(name, size, {}, {fused.last.output: whole}, {fused.last.output: whole}, {})
     yield from _grow(fused, start, len(fused.layers) - 1, choose)
@@ -165,8 +163,7 @@ def _grow(fused: FusionSet, done: Line, index: int, choose: Choices) -> Iterator
     before = fused.layers[index - 1].output
     need = _need(fused, before, reads)
     kept = fresh(need)
-    differ = not np.array_equal(kept.length, need.length)
-    for reuse in choose(before, differ):
+    for reuse in choose(before, need, done.reuse):
         yield from _grow(
             fused,
             Line(

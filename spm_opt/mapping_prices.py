@@ -16,7 +16,6 @@ from spm_opt.graph.network import DTYPE_BYTES, Layer, Tensor
 from spm_opt.graph.ops import row_axis
 from spm_opt.hardware import Dram, Hardware
 from spm_opt.mapping_evaluation import Boxes, Evaluation, placed
-from spm_opt.pipeline import pipeline_spans
 
 
 def latency(found: Evaluation, hardware: Hardware, depth: int) -> int:
@@ -28,12 +27,29 @@ def latency(found: Evaluation, hardware: Hardware, depth: int) -> int:
         Tiles that are in the scratchpad at once: 1 or 2.
     """
     compute, load, store = tile_cycles(found, hardware)
-    idle = np.zeros_like(compute)
-    return int(pipeline_spans(compute, load, store, idle, depth).duration_cycles[0])
+    return duration(compute.tolist(), load.tolist(), store.tolist(), depth)
+
+
+def duration(compute: list[int], load: list[int], store: list[int], depth: int) -> int:
+    """End of the pipeline of `spm_opt.pipeline.pipeline_spans` for one candidate."""
+    ends, drained = [0] * depth, [0] * depth
+    loaded = free = load[0]
+    tiles = len(compute)
+    for t in range(tiles):
+        end = max(ends[-1], loaded, drained[0]) + compute[t]
+        ends = [*ends[1:], end]
+        loaded = 0
+        if t + 1 < tiles and load[t + 1]:
+            loaded = free = max(free, ends[0]) + load[t + 1]
+        done = 0
+        if store[t]:
+            done = free = max(free, end) + store[t]
+        drained = [*drained[1:], done]
+    return max(ends[-1], free)
 
 
 def tile_cycles(found: Evaluation, hardware: Hardware) -> tuple[Ints, Ints, Ints]:
-    """Cycles of each tile's computation, loads and stores: int64 arrays (1, tiles)."""
+    """Cycles of each tile's computation, loads and stores: int64 arrays (tiles,)."""
     fused, dram = found.fused, hardware.dram
     shape = tuple(at.tiles for at in found.lines)
     zero = np.zeros(shape, dtype=np.int64)
@@ -47,7 +63,7 @@ def tile_cycles(found: Evaluation, hardware: Hardware) -> tuple[Ints, Ints, Ints
         load = load + transfer_cycles_array(dram, moved_bytes_array(dram, sizes))
     for name in fused.stored:
         store = store + _map_cycles(found, name, found.store(name), dram)
-    return compute.reshape(1, -1), load.reshape(1, -1), store.reshape(1, -1)
+    return compute.reshape(-1), load.reshape(-1), store.reshape(-1)
 
 
 def _layer_cycles(found: Evaluation, layer: Layer, hardware: Hardware) -> Ints:

@@ -16,6 +16,8 @@ from spm_opt.cost.box import box_cycles
 from spm_opt.cost.compute import tile_cycles
 from spm_opt.errors import InputError
 from spm_opt.mapping_counts import evaluate
+from spm_opt.mapping_prices import duration
+from spm_opt.pipeline import pipeline_spans
 
 HARDWARE = load_hardware("mobile_npu")
 
@@ -96,3 +98,13 @@ def test_prices_of_boxes_are_those_of_tiles_where_they_are_rows_or_slices():
             lengths = [np.array([n]) for n in (1, channels or shape[1])]
             box = box_cycles(layer, dtype, HARDWARE, [*lengths, rows, np.array([shape[3]])], read)
             assert (box == tile_cycles(layer, dtype, HARDWARE, rows, read, channels)).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_pipeline_is_that_of_every_step(depth):
+    rng = np.random.default_rng(3)
+    for tiles in (1, 2, 3, 7, 20):
+        compute, load, store = rng.integers(0, 9, (3, 40, tiles)) * rng.integers(0, 2, (3, 40, 1))
+        spans = pipeline_spans(compute, load, store, store * 0, depth).duration_cycles
+        own = [duration(*(a[i].tolist() for a in (compute, load, store)), depth) for i in range(40)]
+        assert own == spans.tolist()

@@ -1,10 +1,11 @@
 """All mappings of a fusion set that are worth having: its Pareto front.
 
-Every subset of up to three axes in every order, tile sizes that differ in the number of tiles (thinned
-out where there are many), and every choice of what is kept that is not plainly free. Within a tiling
-a choice is dropped where another one of it is no worse in scratchpad, DRAM bytes and recomputed MACs;
-what is left is compared with everything else in these and in latency. A mapping's latency is worked
-out only where a bound on it is not dominated already. Nothing is lost by that.
+Every subset of up to three axes in every order, tile sizes that differ in the number of tiles
+(thinned out where there are many), and every choice of what is kept that is not plainly free.
+Within a tiling a choice is dropped where another one of it is no worse in scratchpad, DRAM bytes
+and recomputed MACs; what is left is compared with everything else in these and in latency. A
+mapping's latency is worked out only where a bound on it is not dominated already: nothing is lost
+by that.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from spm_opt.mapping_tables import Table, Tiling, tables
 
 #: tiles of all loops that a search goes to
 MOST_TILES = 4096
+#: mappings of a step that are tried for their latency
+FASTER = 3
 #: tile sizes of an axis, by the number of loops
-SIZES = {1: 64, 2: 10, 3: 4}
+SIZES = {1: 64, 2: 8, 3: 2}
+FEWER_SIZES = {1: 64, 2: 6, 3: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class Found:
     complete: bool
 
 
-def search(fused: FusionSet, hardware: Hardware, double_buffer: bool = False) -> Found:
+def search(
+    fused: FusionSet, hardware: Hardware, double_buffer: bool = False, steps_only: bool = False
+) -> Found:
     """The Pareto front of a fusion set.
 
     Parameters
@@ -68,25 +74,40 @@ def search(fused: FusionSet, hardware: Hardware, double_buffer: bool = False) ->
         For latencies.
     double_buffer : bool
         As in `spm_opt.mapping_counts.evaluate`.
+    steps_only : bool
+        Only the staircase of scratchpad and DRAM bytes, and some faster mappings of as many bytes.
     """
-    space = Space(fused)
+    space = Space(fused, FEWER_SIZES if steps_only else SIZES)
     rows, refs, seen = [], [], 0
     for tiling in space.tilings():
         found = list(tables(tiling, hardware, double_buffer))
         costs = np.concatenate([table.costs for table in found])
         seen += len(costs)
-        chosen = undominated(costs[:, :3])
+        chosen = undominated(costs[:, [0, 1, 3]] if steps_only else costs[:, :3])
         rows.append(costs[chosen])
         each = len(found[0].costs)
         refs += [(found[i // each], i % each) for i in chosen.tolist()]
-    depth = 2 if double_buffer else 1
-    chosen_refs = _front(np.concatenate(rows), refs, hardware, depth)
-    points = [
-        Point(table.evaluation(i).mapping, counts(table.evaluation(i), hardware, double_buffer))
-        for table, i in chosen_refs
-    ]
-    points.sort(key=lambda p: (p.counts.spm_bytes, p.counts.traffic.total, p.counts.recomputed_macs))
+    costs, depth = np.concatenate(rows), 2 if double_buffer else 1
+    steps = [refs[i] for i in _steps(costs)] if steps_only else None
+    best = _front(costs, refs, hardware, depth) if steps is None else steps
+    evaluations = [table.evaluation(i) for table, i in best]
+    points = [Point(e.mapping, counts(e, hardware, double_buffer)) for e in evaluations]
+    points.sort(
+        key=lambda p: (p.counts.spm_bytes, p.counts.traffic.total, p.counts.recomputed_macs)
+    )
     return Found(tuple(points), len(points), seen - len(points), space.complete)
+
+
+def _steps(costs: Ints) -> list[int]:
+    """Rows of the staircase, and those of as many DRAM bytes with the least bounds on latency."""
+    steps = undominated(costs[:, :2]).tolist()
+    nexts = [costs[i, 0] for i in steps[1:]] + [np.iinfo(np.int64).max]
+    found: list[int] = []
+    for step, beyond in zip(steps, nexts, strict=True):
+        same = np.flatnonzero((costs[:, 1] == costs[step, 1]) & (costs[:, 0] < beyond))
+        best = same[np.lexsort((costs[same, 0], costs[same, 3]))][:FASTER]
+        found += [step, *(i for i in best.tolist() if i != step)]
+    return found
 
 
 def _front(
@@ -134,8 +155,8 @@ def undominated(rows: Ints) -> Ints:
 class Space:
     """The tilings of a fusion set; loops that several tilings share are worked out once."""
 
-    def __init__(self, fused: FusionSet) -> None:
-        self.fused = fused
+    def __init__(self, fused: FusionSet, sizes: dict[int, int]) -> None:
+        self.fused, self.sizes = fused, sizes
         self.complete = True
         self._known: dict[tuple[str, int, bool], States | None] = {}
 
@@ -151,7 +172,7 @@ class Space:
 
     def _sizes(self, name: str, count: int) -> tuple[int, ...]:
         extent = self.fused.extent(name)
-        found = tile_sizes(extent, SIZES[count])
+        found = tile_sizes(extent, self.sizes[count])
         self.complete &= len(found) == len(tile_sizes(extent, extent))
         return found
 

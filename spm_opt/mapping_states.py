@@ -101,8 +101,8 @@ class Stream:
             shape[at], shape[of + at] = states, values.size // states
             return values.reshape(shape)
 
-        fields = [placed(self.arrays[f]) for f in _FIELDS]
-        return Level(*fields, placed(self.union), placed(reuse.astype(np.int64)))
+        fields = {f: placed(self.arrays[f]) for f in _FIELDS}
+        return Level(**fields, union=placed(self.union), reuse=placed(reuse.astype(np.int64)))
 
 
 @dataclass(frozen=True)

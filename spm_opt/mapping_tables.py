@@ -167,9 +167,7 @@ def _streamed(fused: FusionSet) -> list[tuple[Key, int]]:
     ]
 
 
-def _options(
-    tiling: Tiling, key: Key, size: int, hardware: Hardware, known: Known
-) -> list[Option]:
+def _options(tiling: Tiling, key: Key, size: int, hardware: Hardware, known: Known) -> list[Option]:
     streams, unit, dram = tiling.streams(key), tiling.unit(key, size), hardware.dram
     same = tuple(map(id, streams))
     if same not in known:
@@ -202,9 +200,7 @@ def _undominated(options: Sequence[Option], matters: Ints | int) -> list[Option]
     return found
 
 
-def _where_it_matters(
-    chosen: list[list[Option]], maps: Ints, loops: int
-) -> list[list[Option]]:
+def _where_it_matters(chosen: list[list[Option]], maps: Ints, loops: int) -> list[list[Option]]:
     """Options left where live bytes count only at tiles that may be the peak.
 
     A tile that stays below the peak of the least choices even with the worst ones never is.
@@ -260,7 +256,7 @@ def _maps_live(tiling: Tiling) -> Ints:
 
 
 def _second_output(tiling: Tiling) -> int:
-    """Bytes of a second tile of what is written: those of its largest tile, where it has several."""
+    """Bytes of a second tile of what is written, its largest, where it has several."""
     total = 0
     for name in tiling.fused.stored:
         key = ("map", name)

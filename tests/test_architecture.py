@@ -21,12 +21,12 @@ FLOORS = {
     "problem": 3, "decision": 3,
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4, "boxes": 4,
     **{f"mapping_{room}": 4 for room in (
-        "set", "lines", "live", "evaluation", "prices", "counts", "states", "search")},
+        "set", "lines", "live", "evaluation", "prices", "counts", "states", "tables", "search")},
     "cpsat": 5, "baselines": 5, "dynamic": 5, "bounds": 5, "late": 5, "peak": 5,
     "layout": 6, "timeline": 6, "overlap": 6, "widen": 6, "assemble": 6,
     "commands": 7, "footprint": 7, "planner": 7,
     "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
-    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 8,
+    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9,
     "cli": 10,
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ def differences(fused, mapping):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_are_those_of_a_walk_over_elements(seed):
-    for fused, mapping in cases(seed, 150):
+    for fused, mapping in cases(seed, 100):
         assert differences(fused, mapping) == {}, (fused.layers, mapping)
 
 

@@ -23,7 +23,7 @@ from spm_opt.mapping_counts import counts
 from spm_opt.mapping_prices import latency
 from spm_opt.mapping_set import FusionSet
 from spm_opt.mapping_states import States, states, tile_sizes
-from spm_opt.mapping_tables import Table, Tiling, tables
+from spm_opt.mapping_tables import Table, Tiling, least_work, tables
 
 #: tiles of all loops that a search goes to
 MOST_TILES = 4096
@@ -79,8 +79,9 @@ def search(
     """
     space = Space(fused, FEWER_SIZES if steps_only else SIZES)
     rows, refs, seen = [], [], 0
+    least = least_work(fused, hardware)
     for tiling in space.tilings():
-        found = list(tables(tiling, hardware, double_buffer))
+        found = list(tables(tiling, hardware, least, double_buffer))
         costs = np.concatenate([table.costs for table in found])
         seen += len(costs)
         chosen = undominated(costs[:, [0, 1, 3]] if steps_only else costs[:, :3])

@@ -134,15 +134,26 @@ class Tiling:
         return total
 
 
-def tables(tiling: Tiling, hardware: Hardware, double_buffer: bool) -> Iterator[Table]:
-    """Every choice of a tiling that is not plainly worse than another one of it."""
+def tables(
+    tiling: Tiling, hardware: Hardware, least: MappingOf[str, Fraction], double_buffer: bool
+) -> Iterator[Table]:
+    """Every choice of a tiling that is not plainly worse than another one of it.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    hardware : Hardware
+    least : mapping of str to Fraction
+        By layer: `least_per_element`.
+    double_buffer : bool
+    """
     fused = tiling.fused
     maps = _maps_live(tiling)
     known: Known = {}
     chosen = [_options(tiling, key, size, hardware, known) for key, size in _streamed(fused)]
     chosen = _where_it_matters(chosen, maps, len(tiling.shape))
     kept = itertools.islice(itertools.product(*chosen), MOST_OPTIONS)
-    work, again = _work(tiling, hardware)
+    work, again = _work(tiling, least)
     stored = sum(fused.network.tensors[name].size_bytes for name in fused.stored)
     for options in kept:
         grid = sum((o.live for o in options), maps)
@@ -152,8 +163,8 @@ def tables(tiling: Tiling, hardware: Hardware, double_buffer: bool) -> Iterator[
         moved = sum((o.moved for o in options), np.array(stored))
         load = sum((o.cycles for o in options), np.array(0))
         store = int(stored / hardware.dram.bytes_per_cycle)
-        least = np.maximum(work, load + store) if double_buffer else load + np.maximum(work, store)
-        costs = [np.broadcast_to(a, tiling.shape).reshape(-1) for a in (peak, moved, again, least)]
+        bound = np.maximum(work, load + store) if double_buffer else load + np.maximum(work, store)
+        costs = [np.broadcast_to(a, tiling.shape).reshape(-1) for a in (peak, moved, again, bound)]
         yield Table(tiling, options, np.stack(costs, axis=1))
 
 
@@ -266,7 +277,7 @@ def _second_output(tiling: Tiling) -> int:
     return total
 
 
-def _work(tiling: Tiling, hardware: Hardware) -> tuple[Ints, Ints]:
+def _work(tiling: Tiling, least: MappingOf[str, Fraction]) -> tuple[Ints, Ints]:
     """Cycles that computing takes at least, and MACs done again, by states of the loops."""
     fused = tiling.fused
     cycles: Ints = np.zeros(tiling.shape, dtype=np.int64)
@@ -277,9 +288,14 @@ def _work(tiling: Tiling, hardware: Hardware) -> tuple[Ints, Ints]:
         done = each * tiling.over([s.all_needed for s in tiling.streams(key)])
         once = each * tiling.over([s.union for s in tiling.streams(("map", layer.output))])
         again = again + layer.macs // math.prod(layer.output_shape) * (done - once)
-        dtype = fused.network.tensors[layer.output].dtype
-        cycles = cycles + _scaled(done, least_per_element(layer, dtype, hardware))
+        cycles = cycles + _scaled(done, least[layer.name])
     return cycles, again
+
+
+def least_work(fused: FusionSet, hardware: Hardware) -> dict[str, Fraction]:
+    """`least_per_element` of every layer of a set."""
+    types = {name: tensor.dtype for name, tensor in fused.network.tensors.items()}
+    return {la.name: least_per_element(la, types[la.output], hardware) for la in fused.layers}
 
 
 def least_per_element(layer: Layer, dtype: str, hardware: Hardware) -> Fraction:

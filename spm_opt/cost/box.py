@@ -90,7 +90,8 @@ def _extents(layer: Layer, loops: Loops, lengths: Sequence[Ints]) -> dict[str, I
     for axis, length in enumerate(lengths):
         if axis not in (cut, rows) and not (window and axis == last):
             batch = batch * length
-    return {**fixed, **found, "b": batch}
+    # what is the same for all boxes comes first: products stay small for longer
+    return {**fixed, "b": batch, **found}
 
 
 def _cut(loops: Loops, channels: Ints) -> dict[str, Ints]:

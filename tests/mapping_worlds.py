@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spm_opt.errors import GraphError
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.mapping import Loop, Mapping
 from spm_opt.mapping_set import FusionSet, fusion_set
@@ -46,9 +47,9 @@ def _image_layer(b, rng, maps):
         elif kind == "pool":
             y = b.max_pool(x, kernel, stride, 0, dilation)
         else:
-            y = b.unary("sigmoid", x)
-    except Exception:
-        y = b.unary("sigmoid", x)
+            y = b.unary(x, "sigmoid")
+    except GraphError:
+        y = b.unary(x, "sigmoid")
     return y, b._tensors[y.name].shape
 
 

@@ -12,6 +12,7 @@ from mapping_oracle import Oracle
 
 from spm_opt import mapping_counts, mapping_lines, mapping_live
 from spm_opt.api import load_hardware, load_network
+from spm_opt.boxes import Span
 from spm_opt.cost.box import box_cycles
 from spm_opt.cost.compute import tile_cycles
 from spm_opt.errors import InputError
@@ -77,13 +78,19 @@ INSIDE, PROFILE = mapping_live._inside, mapping_lines.profile
         (mapping_live, "_inside", _without_again),
         (mapping_counts, "profile", _all_reused),
         (mapping_lines, "fresh", lambda need: need),
-        (mapping_lines, "_forward", lambda need: need),
     ],
 )
 def test_the_walk_sees_mistakes(monkeypatch, room, name, wrong):
     monkeypatch.setattr(room, name, wrong)
     found = (differences(fused, mapping) for fused, mapping in cases(11, 1000))
     assert any(found)
+
+
+def test_ends_and_begins_never_go_back():
+    need = Span(np.array([0, 4, 2**40, 3]), np.array([5, 6, 0, 5]))
+    widened = mapping_lines._forward(need)
+    assert widened.begin.tolist() == [0, 3, 2**40, 3]
+    assert widened.end.tolist() == [5, 6, 0, 6]
 
 
 def test_prices_of_boxes_are_those_of_tiles_where_they_are_rows_or_slices():

@@ -77,7 +77,7 @@ class Exploration:
     minimum_dram_bytes : int
         Weights, inputs and outputs of the set, once.
     kept, dropped : int
-        Mappings on the front, and those that were compared and left out.
+        Points on the front, and mappings that were compared and left out.
     complete : bool
         Whether no tile size and no choice was left out for their number.
     """
@@ -196,7 +196,7 @@ def explore_set(fused: FusionSet, hardware: Hardware, double_buffer: bool = Fals
         staircase(merged),
         minimum_bytes(fused),
         len(front),
-        found.dropped + found.kept - sum(p.fused for p in front),
+        found.dropped + found.kept + len(single) - len(front),
         found.complete,
     )
 

@@ -75,7 +75,8 @@ def search(
     double_buffer : bool
         As in `spm_opt.mapping_counts.evaluate`.
     steps_only : bool
-        Only the staircase of scratchpad and DRAM bytes, and some faster mappings of as many bytes.
+        Only the staircase of scratchpad and DRAM bytes without recomputation, and some faster
+        mappings of as many bytes.
     """
     space = Space(fused, FEWER_SIZES if steps_only else SIZES)
     rows, refs, seen = [], [], 0
@@ -84,7 +85,7 @@ def search(
         found = list(tables(tiling, hardware, least, double_buffer))
         costs = np.concatenate([table.costs for table in found])
         seen += len(costs)
-        chosen = undominated(costs[:, [0, 1, 3]] if steps_only else costs[:, :3])
+        chosen = _plain_steps(costs) if steps_only else undominated(costs[:, :3])
         rows.append(costs[chosen])
         each = len(found[0].costs)
         refs += [(found[i // each], i % each) for i in chosen.tolist()]
@@ -97,6 +98,13 @@ def search(
         key=lambda p: (p.counts.spm_bytes, p.counts.traffic.total, p.counts.recomputed_macs)
     )
     return Found(tuple(points), len(points), seen - len(points), space.complete)
+
+
+def _plain_steps(costs: Ints) -> Ints:
+    """Rows without recomputation that others do not dominate in space, traffic and work."""
+    plain = np.flatnonzero(costs[:, 2] == 0)
+    found: Ints = plain[undominated(costs[plain][:, [0, 1, 3]])]
+    return found
 
 
 def _steps(costs: Ints) -> list[int]:

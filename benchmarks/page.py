@@ -24,13 +24,13 @@ def provenance() -> str:
     )
 
 
-def write_section(name: str, text: str) -> None:
-    """Replace the section `name` of the results."""
-    page = RESULTS.read_text(encoding="utf-8")
+def write_section(name: str, text: str, file: Path = RESULTS) -> None:
+    """Replace the section `name` of the results, or of another page."""
+    page = file.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{RESULTS.name} has no section {name}")
+        raise SystemExit(f"{file.name} has no section {name}")
     body = f"{text.strip()}\n\n{provenance()}\n"
-    RESULTS.write_text(before + begin + body + end + after, encoding="utf-8")
+    file.write_text(before + begin + body + end + after, encoding="utf-8")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SpmTooSmallError,
         VerificationError,
     )
+    from spm_opt.exploration import Exploration, ExploredPoint, explore
     from spm_opt.graph.builder import NetworkBuilder
     from spm_opt.graph.network import Network
     from spm_opt.hardware import Hardware
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = (
+    "Exploration",
+    "ExploredPoint",
     "GraphError",
     "Hardware",
     "InputError",
@@ -50,6 +53,7 @@ __all__ = (
     "check",
     "compare",
     "emit_c",
+    "explore",
     "info",
     "run_c",
     "solve",
@@ -66,6 +70,7 @@ _ROOMS = {
         "SpmTooSmallError",
         "VerificationError",
     ),
+    "exploration": ("Exploration", "ExploredPoint", "explore"),
     "graph.builder": ("NetworkBuilder",),
     "graph.network": ("Network",),
     "hardware": ("Hardware",),

@@ -1,4 +1,4 @@
-"""The command line: ``spm-opt solve | compare | check | simulate | emit | run | info`` and more.
+"""The command line: ``spm-opt solve | compare | explore | check | simulate | emit | run`` and more.
 
 Parses arguments, calls `spm_opt.api`, prints. With ``--json`` standard output holds exactly one
 JSON object; progress, warnings and errors always go to standard error. It has no rule of its own.
@@ -19,7 +19,9 @@ import typer
 from spm_opt import __version__
 from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
 from spm_opt.cli_emit import EMIT_EPILOG, emit
+from spm_opt.cli_explore import EXPLORE_EPILOG, explore
 from spm_opt.cli_run import RUN_EPILOG, run
+from spm_opt.cli_settings import parse_dims, parse_overrides
 from spm_opt.cli_simulate import simulate
 from spm_opt.errors import InputError, SpmOptError
 from spm_opt.params import OBJECTIVES, STRATEGIES
@@ -335,6 +337,7 @@ app.command(epilog=EPILOG)(simulate)
 app.command(epilog=EMIT_EPILOG)(emit)
 app.command(epilog=RUN_EPILOG)(run)
 app.command(epilog=ALLOC_EPILOG)(alloc)
+app.command(epilog=EXPLORE_EPILOG)(explore)
 
 
 @app.command("list", epilog=EPILOG)
@@ -347,45 +350,6 @@ def list_catalogue(as_json: Json = False) -> None:
         _print_json({"models": models, "hardware": hardware})
     else:
         typer.echo("\n".join(("models:", *_indent(models), "hardware:", *_indent(hardware))))
-
-
-def parse_overrides(settings: Iterable[str]) -> dict[str, str]:
-    """``--set FIELD=VALUE`` options as a mapping; the last of a field wins.
-
-    Raises
-    ------
-    InputError
-        If one has no ``=``, no field or no value.
-    """
-    fields: dict[str, str] = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if not name.strip() or not value.strip():
-            raise InputError(
-                "no setting", field="--set", found=setting,
-                allowed="FIELD=VALUE, as spm.capacity=256KiB",
-            )  # fmt: skip
-        fields[name.strip()] = value.strip()
-    return fields
-
-
-def parse_dims(settings: Iterable[str]) -> dict[str, int]:
-    """``--dim NAME=N`` options as a mapping; the last of a name wins.
-
-    Raises
-    ------
-    InputError
-        If one has no name, or N is no whole number.
-    """
-    dims: dict[str, int] = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if not name.strip() or not value.strip().isdecimal():
-            raise InputError(
-                "no dimension", field="--dim", found=setting, allowed="NAME=N, as seq=128"
-            )
-        dims[name.strip()] = int(value)
-    return dims
 
 
 def _on_off(text: str, option: str) -> bool:

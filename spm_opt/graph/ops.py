@@ -4,7 +4,8 @@ Each kind answers four questions, and everything else in spm_opt is generic:
 
 1. `Op.infer`: the output shape, from the input shapes;
 2. `Op.loops` / `Op.vector_ops`: the work of the whole output (both are linear in output rows);
-3. `Op.input_rows`: the rows of an input that a run of output rows needs;
+3. `Op.input_rows`, `Op.input_columns`: the rows of an input that a run of output rows needs, and
+   what indices of one of its axes a run of the output's last axis does;
 4. `Op.channel_axis`: the output axis that may be cut into slices with their own weights, and
    `Op.input_channel_axis`: whether such a slice needs its own channels of an input only;
    `Op.keeps_images`: whether the images of a batch stay apart.
@@ -95,6 +96,12 @@ def same_row(shape: Shape) -> RowMap:
     return RowMap(row_axis(shape))
 
 
+def same_column(shape: Shape, output: Shape) -> RowMap:
+    """Column map of an input that is read column by column; WHOLE where it has another number."""
+    same = bool(shape) and bool(output) and shape[-1] == output[-1]
+    return RowMap(len(shape) - 1) if same else WHOLE
+
+
 @dataclass(frozen=True, slots=True)
 class Loops:
     """The MAC loop nest of an output: extents of its eight dimensions.
@@ -145,6 +152,13 @@ class Op:
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         """Row map of input `index`."""
         return same_row(inputs[index])
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        """What input `index` is needed of for a run of indices of the output's last axis.
+
+        WHOLE where such a run needs no less of it than the whole output.
+        """
+        return WHOLE
 
     def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
         """Whether index n of the output's first axis needs that of input `index` and no other.
@@ -239,12 +253,14 @@ def _spatial_output(
 
 
 def _window_rows(
-    shape: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Shape
+    shape: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Shape, back: int = 2
 ) -> RowMap:
-    if len(kernel) < 2:
+    """Map of the axis `back` from the end: 2 for rows, 1 for columns."""
+    i = len(kernel) - back
+    if i < 0:
         return WHOLE
-    i = len(kernel) - 2
-    return RowMap(row_axis(shape), stride[i], -pads[i], -pads[i] + dilation[i] * (kernel[i] - 1))
+    reach = dilation[i] * (kernel[i] - 1)
+    return RowMap(len(shape) - back, stride[i], -pads[i], -pads[i] + reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +312,9 @@ class Conv(Op):
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads, 1)
 
     def channel_axis(self, output: Shape) -> int | None:
         return 1 if len(output) >= 4 else None
@@ -363,13 +382,19 @@ class ConvTranspose(Op):
         return 0
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        if len(self.kernel) < 2:
+        return self._spread(inputs[0], 2)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return self._spread(inputs[0], 1)
+
+    def _spread(self, shape: Shape, back: int) -> RowMap:
+        """Map of the axis `back` from the end: 2 for rows, 1 for columns."""
+        i = len(self.kernel) - back
+        if i < 0:
             return WHOLE
-        i = len(self.kernel) - 2
         reach, stride = self.dilation[i] * (self.kernel[i] - 1), self.stride[i]
-        return RowMap(
-            row_axis(inputs[0]), 1, self.pads[i] - reach + stride - 1, self.pads[i], stride
-        )
+        first = self.pads[i] - reach + stride - 1
+        return RowMap(len(shape) - back, 1, first, self.pads[i], stride)
 
     def channel_axis(self, output: Shape) -> int | None:
         return 1 if len(output) >= 4 else None
@@ -442,6 +467,10 @@ class MatMul(Op):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return same_row(inputs[0]) if index == 0 else WHOLE
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        # output columns are those of the right factor
+        return RowMap(len(inputs[1]) - (2 if self.transpose_b else 1)) if index else WHOLE
+
     def channel_axis(self, output: Shape) -> int | None:
         # the innermost batch axis (heads of attention): products of their own
         return len(output) - 3 if len(output) >= 3 else None
@@ -485,6 +514,9 @@ class Pool(Channelwise):
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
         return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads)
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return _window_rows(inputs[0], self.kernel, self.stride, self.dilation, self.pads, 1)
+
     def mixes(self, axis: int, output: Shape) -> bool:
         return axis != 1
 
@@ -517,6 +549,10 @@ class Reduce(Channelwise):
         axis = self._source_axis(row_axis(output), shape)
         return WHOLE if axis is None else RowMap(axis)
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        axis = self._source_axis(len(output) - 1 if output else None, inputs[0])
+        return WHOLE if axis is None else RowMap(axis)
+
     def _source_axis(self, axis: int | None, shape: Shape) -> int | None:
         """Axis of the input that an output axis runs over; None where it is reduced."""
         reduced = {axis % len(shape) for axis in self.axes}
@@ -542,6 +578,9 @@ class Unary(Channelwise):
 
     def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
         return True
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return same_column(inputs[index], output)
 
     def in_place(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
         return True
@@ -575,6 +614,9 @@ class Binary(Channelwise):
             return WHOLE
         return same_row(inputs[index])
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return same_column(inputs[index], output)
+
     def mixes(self, axis: int, output: Shape) -> bool:
         if self.constant_shape is None:
             return False
@@ -605,6 +647,10 @@ class Softmax(Channelwise):
         shape = inputs[0]
         return WHOLE if self.axis % len(shape) == row_axis(shape) else same_row(shape)
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        last = len(output) - 1
+        return WHOLE if self.axis % len(output) == last else RowMap(last)
+
     def mixes(self, axis: int, output: Shape) -> bool:
         return axis == self.axis % len(output)
 
@@ -634,6 +680,10 @@ class Normalize(Channelwise):
         axes = {axis % len(shape) for axis in self.axes}
         return WHOLE if row_axis(shape) in axes else same_row(shape)
 
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        last = len(output) - 1
+        return WHOLE if last in {axis % len(output) for axis in self.axes} else RowMap(last)
+
     def mixes(self, axis: int, output: Shape) -> bool:
         # scale and shift of an instance normalisation alone have one value a channel
         own_constants = not self.affine or self.mode == "instance"
@@ -652,6 +702,9 @@ class BatchNorm(Channelwise):
 
     def keeps_images(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> bool:
         return True
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return same_column(inputs[index], output)
 
     def vector_ops(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return 2 * math.prod(output)
@@ -704,9 +757,17 @@ class Concat(Channelwise):
         return self.axis % len(output) != 0
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        axis = self.axis % len(output)
-        if axis != row_axis(output):
+        if self.axis % len(output) != row_axis(output):
             return same_row(inputs[index])
+        return self.behind(index, inputs, len(output) - 2)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        last = len(output) - 1
+        along = self.axis % len(output) == last
+        return self.behind(index, inputs, last) if along else RowMap(last)
+
+    def behind(self, index: int, inputs: tuple[Shape, ...], axis: int) -> RowMap:
+        """Map of an input along the axis of the concatenation: less what stands before it."""
         before = self.pieces(inputs)[: self.position(index)]
         offset = sum(shape[axis] for shape in before)
         return RowMap(axis, 1, -offset, -offset)
@@ -740,7 +801,12 @@ class Slice(Channelwise):
         return self.begins[0] == 0 and self.steps[0] == 1
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        axis = row_axis(output)
+        return self._stepped(row_axis(output))
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return self._stepped(len(output) - 1 if output else None)
+
+    def _stepped(self, axis: int | None) -> RowMap:
         if axis is None or self.steps[axis] < 1:
             return WHOLE
         return RowMap(axis, self.steps[axis], self.begins[axis], self.begins[axis])
@@ -772,7 +838,12 @@ class Pad(Channelwise):
         return self.pads[0] == 0 and self.pads[len(output)] == 0
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        axis = row_axis(output)
+        return self._shifted(row_axis(output), output)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return self._shifted(len(output) - 1 if output else None, output)
+
+    def _shifted(self, axis: int | None, output: Shape) -> RowMap:
         if axis is None:
             return WHOLE
         moved = self.pads[axis] or self.pads[len(output) + axis]
@@ -810,10 +881,15 @@ class Resize(Channelwise):
         return math.prod(output) * {"nearest": 1, "linear": 4, "cubic": 16}.get(self.mode, 4)
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        axis = row_axis(output)
+        return self._scaled(row_axis(output), inputs[0], output)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return self._scaled(len(output) - 1 if output else None, inputs[0], output)
+
+    def _scaled(self, axis: int | None, shape: Shape, output: Shape) -> RowMap:
         if axis is None:
             return WHOLE
-        rows_in, rows_out = inputs[0][axis], output[axis]
+        rows_in, rows_out = shape[axis], output[axis]
         if rows_in == rows_out:
             return RowMap(axis)
         plain = (self.mode, self.coordinates, self.rounding) == ("nearest", "asymmetric", "floor")
@@ -850,10 +926,16 @@ class Transpose(Op):
         return self.perm[0] == 0 and output[0] % inputs[0][0] == 0
 
     def input_rows(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
-        axis = row_axis(output)
+        return self._moved(row_axis(output), inputs[0], output)
+
+    def input_columns(self, index: int, inputs: tuple[Shape, ...], output: Shape) -> RowMap:
+        return self._moved(len(output) - 1 if output else None, inputs[0], output)
+
+    def _moved(self, axis: int | None, shape: Shape, output: Shape) -> RowMap:
+        """Map along an output axis that runs over an axis of the input as it lies there."""
         if axis is None:
             return WHOLE
-        moved = tuple(inputs[0][axis] for axis in self.perm)
+        moved = tuple(shape[axis] for axis in self.perm)
         before = math.prod(output[:axis])
         for i, extent in enumerate(moved):
             if extent == output[axis] and math.prod(moved[:i]) == before:

@@ -172,7 +172,8 @@ def _can_be_cut(site: Site, position: int) -> bool:
         return False
     try:
         # whether it can be cut at all hardly depends on where
-        band_cuts(site.network, [layer.name], next(_edges(layer), (0, 0))[:2])
+        edges = next(_edges(layer), None)
+        band_cuts(site.network, [layer.name], (0, edges[1] if edges else 0))
     except GraphError:
         return False
     return True

@@ -132,7 +132,7 @@ def cut(*path: str | int) -> Callable[[Document], None]:
 
 
 WRONG: list[tuple[Callable[[Document], None], str]] = [
-    (put("version", value=2), "plan.json: version: this version of the format is unknown; found 2"),
+    (put("version", value=1), "plan.json: version: this version of the format is unknown; found 1"),
     (put("version", value=True), "version of the format is unknown; found True"),
     (put("format", value="other"), "plan.json: format: this is no schedule; found 'other'"),
     (cut("format"), "plan.json: format: this is no schedule"),

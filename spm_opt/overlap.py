@@ -10,6 +10,7 @@ the joint model counts (`spm_opt.timeline`), so that never less than it promised
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Final
 from spm_opt.hardware import Dram
 from spm_opt.layout import Layout
 from spm_opt.schedule import Compute, Step, Transfer
+from spm_opt.tiling import Channels
 from spm_opt.timeline import Timeline, cut_load, run
 
 #: of a transfer that no compute waits for
@@ -50,15 +52,15 @@ class _Job:
     behind: int
 
 
-def overlap(layout: Layout, dram: Dram) -> Timeline:
+def overlap(layout: Layout, dram: Dram, policies: Sequence[str] = POLICIES) -> Timeline:
     """The shortest timeline of `layout` that is found.
 
     Transfers of a step run beside the steps around it as far as their buffers are there.
     """
     shop = _Shop(layout)
     orders = [list(run(layout, dram).transfers)]
-    orders += [_Dispatch(shop, dram, policy).order() for policy in POLICIES]
-    return min((shop.timed(order) for order in orders), key=lambda t: t.latency_cycles)
+    orders += [_Dispatch(shop, dram, policy).order() for policy in policies]
+    return shop.timed(min(orders, key=shop.latency_cycles))
 
 
 class _Shop:
@@ -91,12 +93,12 @@ class _Shop:
         programs = self.layout.programs
         jobs: list[_Job] = []
         #: last store that each step's end awaits, and all of each map
-        released, stored = [-1] * (len(programs) + 1), dict[str, list[int]]()
+        released, stored = [-1] * (len(programs) + 1), defaultdict[str, _Stores](_Stores)
         for program in programs:
             for stores in program.stores:
                 for store in stores:
                     released[store.need_step + 1] = len(jobs)
-                    stored.setdefault(store.tensor, []).append(len(jobs))
+                    stored[store.tensor].add(store, len(jobs))
                     jobs.append(self._store(store, len(jobs) - 1))
         behind = list(accumulate(released, max))
         for program in programs:
@@ -104,12 +106,7 @@ class _Shop:
             for load in loads:
                 last = behind[self.layout.buffers[load.buffer].first_step]
                 if load.role == "map":
-                    found = (
-                        n
-                        for n in reversed(stored.get(load.tensor, ()))
-                        if _meets(jobs[n].transfer, load)
-                    )
-                    last = max(last, next(found, -1))
+                    last = max(last, stored[load.tensor].last(load))
                 jobs.append(self._load(load, last))
         return jobs
 
@@ -131,31 +128,42 @@ class _Shop:
         after = max(after, self.last_of.get((load.step, load.tile - depth), -1))
         return _Job(load, after, self.first_of[load.step, load.tile], behind)
 
-    def timed(self, order: Sequence[Transfer]) -> Timeline:
-        """Run the transfers in this order, and the computes in theirs."""
+    def latency_cycles(self, order: Sequence[Transfer]) -> int:
+        """End of the last command where the transfers run in this order."""
+        engines, ends = self._run(order)
+        return max([*engines.ends[-1:], *ends[-1:]], default=0)
+
+    def _run(self, order: Sequence[Transfer]) -> tuple[_Engines, list[int]]:
+        """The engines after all commands, and the end of each transfer."""
         engines = _Engines(self.computes)
         jobs = [self.jobs[self.number[_name(transfer)]] for transfer in order]
         for job in jobs:
             engines.await_(job.before)
         engines.compute()
-        transfers = []
-        for job, transfer in zip(jobs, order, strict=True):
-            cycles = transfer.end_cycle - transfer.start_cycle
-            end = engines.transfer(job.after, job.before, cycles)
-            transfers.append(
-                replace(
-                    transfer, start_cycle=end - cycles, end_cycle=end,
-                    need_step=self._needed(job.transfer),
-                )
-            )  # fmt: skip
+        return engines, [
+            engines.transfer(job.after, job.before, transfer.end_cycle - transfer.start_cycle)
+            for job, transfer in zip(jobs, order, strict=True)
+        ]
+
+    def timed(self, order: Sequence[Transfer]) -> Timeline:
+        """Run the transfers in this order, and the computes in theirs."""
+        engines, ends = self._run(order)
+        transfers = [
+            replace(
+                transfer, start_cycle=end - transfer.end_cycle + transfer.start_cycle,
+                end_cycle=end, need_step=self._needed(transfer),
+            )
+            for transfer, end in zip(order, ends, strict=True)
+        ]  # fmt: skip
         computes = tuple(
             replace(c, start_cycle=end - c.end_cycle, end_cycle=end)
             for c, end in zip(self.computes, engines.ends, strict=True)
         )
         return Timeline(self._steps(computes), tuple(transfers), computes)
 
-    def _needed(self, transfer: Transfer) -> int:
+    def _needed(self, moved: Transfer) -> int:
         """First step that touches what a whole load brings."""
+        transfer = self.jobs[self.number[_name(moved)]].transfer
         if transfer.kind == "store" or transfer.tile is not None:
             return transfer.need_step
         first = self.touched.get(transfer.buffer)
@@ -179,12 +187,30 @@ def _name(transfer: Transfer) -> tuple[object, ...]:
     return transfer.kind, transfer.buffer, transfer.tile, *where
 
 
-def _meets(store: Transfer, load: Transfer) -> bool:
-    """Whether two transfers of a map move an element in common."""
-    rows = store.rows[0] < load.rows[1] and load.rows[0] < store.rows[1]
-    if not rows or store.channels is None or load.channels is None:
-        return rows
-    return store.channels[0] < load.channels[1] and load.channels[0] < store.channels[1]
+class _Stores:
+    """The stores of one map, in order; those of equal channels have rising rows."""
+
+    def __init__(self) -> None:
+        #: first rows, ends, and numbers
+        self.by_channels: dict[Channels, tuple[list[int], list[int], list[int]]] = {}
+
+    def add(self, store: Transfer, number: int) -> None:
+        """The next store."""
+        known = self.by_channels.setdefault(store.channels, ([], [], []))
+        for values, value in zip(known, (*store.rows, number), strict=True):
+            values.append(value)
+
+    def last(self, load: Transfer) -> int:
+        """The last one that moves an element which `load` moves, too; -1 for none."""
+        found = -1
+        for channels, (begins, ends, numbers) in self.by_channels.items():
+            apart = channels and load.channels and not (
+                channels[0] < load.channels[1] and load.channels[0] < channels[1]
+            )  # fmt: skip
+            at = bisect_left(begins, load.rows[1]) - 1
+            if not apart and at >= 0 and ends[at] > load.rows[0]:
+                found = max(found, numbers[at])
+        return found
 
 
 class _Engines:
@@ -343,7 +369,7 @@ class _Dispatch:
         step = transfer.step
         if transfer.kind == "load" and transfer.tile is None:
             step = min(max(step, self._step()), transfer.need_step)
-        self.queue.append(replace(transfer, step=step))
+        self.queue.append(transfer if step == transfer.step else replace(transfer, step=step))
         self.engines.transfer(job.after, job.before, transfer.end_cycle, last)
 
     def _step(self) -> int:

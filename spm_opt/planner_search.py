@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from spm_opt.allocation.place import place
 from spm_opt.assemble import Placed, roofline_cycles
-from spm_opt.banding import BandConflictError, in_bands
+from spm_opt.banding import BandConflictError, Told, in_bands
 from spm_opt.baselines import RESTRICTIONS, in_one_piece
 from spm_opt.bounds import dram_bound, latency_bound, small_maps
 from spm_opt.decision import Decision
@@ -26,7 +26,7 @@ from spm_opt.fusion_dominance import essential
 from spm_opt.late import claim_late
 from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
-from spm_opt.overlap import overlap
+from spm_opt.overlap import POLICIES, overlap
 from spm_opt.params import Progress, SolveParams
 from spm_opt.problem import Candidate, Problem
 from spm_opt.site import Site
@@ -48,6 +48,8 @@ OVERLAP_SHARES = (1000, 950, 880)
 WORTHWHILE = 1000
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
+#: part of the time limit that must be left for another stand-in
+STAND_IN = 0.8
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 
@@ -366,7 +368,9 @@ def stand_ins(search: Search) -> None:
         problem = RESTRICTIONS[strategy](world.problem, world.recipes)
         solved = solve_dynamic(problem, prices(problem, params.objective), max_states=4)
         if solved.decision is not None:
-            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT))
+            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick=True))
+        if search.clock.left < STAND_IN * params.time_limit:
+            return
 
 
 def _easy_bound(problem: Problem, objective: str) -> int:
@@ -374,12 +378,19 @@ def _easy_bound(problem: Problem, objective: str) -> int:
 
 
 def place_decision(
-    world: World, problem: Problem, decision: Decision, exact_limit: float
+    world: World, problem: Problem, decision: Decision, exact_limit: float, quick: bool = False
 ) -> Placed | None:
     """Addresses and cycles for a decision; None where no placement was found.
 
     Constants are claimed as the decision says, or as late as costs no cycle where steps are
     barriers; transfers get as much room beside the steps around theirs as there is, or none.
+
+    Parameters
+    ----------
+    exact_limit : float
+        Deterministic seconds for addresses.
+    quick : bool
+        Settle for the order and the claims of the joint model.
     """
     decision = translated(decision, problem, world.problem)
     found: list[Placed] = []
@@ -389,24 +400,28 @@ def place_decision(
         except BandConflictError:
             return None
         layout = lay_out(told.site, told.problem, told.recipes, told.decision)
-        options = (layout, widen(layout, world.problem.capacity_bytes, told.reserved))
-        for option in options if world.problem.prefetch else options[:1]:
-            placed = _placed(told.site, world.problem, claims, option, found, exact_limit)
+        options = [layout]
+        if world.problem.prefetch and not quick:
+            options.append(widen(layout, world.problem.capacity_bytes, told.reserved))
+        for option in options:
+            placed = _placed(told, world.problem, claims, option, found, exact_limit, quick)
             if placed is not None:
                 found.append(placed)
             elif not found:
                 # the others hold the same bytes for longer
                 return None
+            if quick:
+                return placed
     return min(found, default=None, key=lambda placed: placed.latency_cycles)
 
 
 def _placed(
-    site: Site, problem: Problem, decision: Decision, layout: Layout, found: list[Placed],
-    exact_limit: float,
+    told: Told, problem: Problem, decision: Decision, layout: Layout, found: list[Placed],
+    exact_limit: float, quick: bool,
 ) -> Placed | None:  # fmt: skip
     """A layout with addresses; None where there are none, or no need of them."""
-    dram = site.hardware.dram
-    timeline = overlap(layout, dram)
+    dram = told.site.hardware.dram
+    timeline = overlap(layout, dram, () if quick else POLICIES)
     if any(placed.latency_cycles <= timeline.latency_cycles for placed in found):
         return None
     wanted, numbers = rectangles(layout.buffers)
@@ -414,7 +429,9 @@ def _placed(
     if offsets is None:
         return None
     modelled = run(layout, dram).latency_cycles
-    return Placed(decision, site, layout, timeline, tuple(offsets[n] for n in numbers), modelled)
+    return Placed(
+        decision, told.site, layout, timeline, tuple(offsets[n] for n in numbers), modelled
+    )
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

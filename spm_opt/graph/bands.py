@@ -117,7 +117,10 @@ def banded(network: Network, runs: Sequence[Bands]) -> Banded:
         columnar.update(maker.columnar)
     return Banded(
         replace(
-            network, tensors=tensors, layers=tuple(layers), columnar=tuple(columnar),
+            network,
+            tensors=tensors,
+            layers=tuple(layers),
+            columnar=tuple(columnar),
             windows=frozenset().union(*(maker.windows for maker in makers)),
         ),
         tuple(bands for _, bands in made),

@@ -68,7 +68,8 @@ def minimise(
     waiting: list[_Question] = []
     # what one way of searching has learned misleads the other
     placed: dict[int, tuple[int, ...] | None] = {}
-    memories = {runs: Memory(placed=placed) for runs in (TIGHT, LOOSE)}
+    too_low: dict[int, int] = {}
+    memories = {runs: Memory(placed=placed, too_low=too_low) for runs in (TIGHT, LOOSE)}
     for rounds in count():
         waiting = _questions(bound, peak, step, slice_, with_bound=rounds % _BOUND_EVERY == 0)
         while waiting and bound < peak and effort < limit:

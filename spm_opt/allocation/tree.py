@@ -20,6 +20,8 @@ from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.allocation.sections import Sections, cut_time
 
 _WEIGHT_DECAY: Final = 0.7
+#: work of looking at a section, beside one for each rectangle unplaced there
+_VISIT: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Tree:
         deep : bool
             Whether bounds are raised by the stronger, slower rule.
         node_limit, work_limit : int
-            Decisions taken; rectangles looked at while bounds are raised.
+            Decisions taken; sections and rectangles looked at while bounds are raised.
         """
         self._reset(rule, rank, seed)
         self.deep = deep
@@ -271,9 +273,10 @@ class Tree:
             # sections that failed before are likely to fail again: ask them first
             for k in sorted(dirty, key=lambda k: -weight[k]):
                 changed.pop(k, None)
-                self.work += len(self.members[k])
-                if self.rest[k] and not tighten(k, changed):
-                    return False
+                if self.rest[k]:
+                    self.work += _VISIT + len(self.alive[k])
+                    if not tighten(k, changed):
+                        return False
             if self.work >= self.work_limit:
                 return False  # not a failure: whoever asks next sees that the work is spent
             dirty = changed

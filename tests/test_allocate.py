@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import allocate_oracle as oracle
@@ -29,6 +30,7 @@ from spm_opt.allocation import (
 from spm_opt.allocation.domains import Domain
 from spm_opt.allocation.instance import Instance
 from spm_opt.allocation.place import find_placement, place
+from spm_opt.allocation.portfolio import NARROW
 from spm_opt.allocation.rectangles import Rectangle, is_placement
 from spm_opt.allocation.tree import Tree
 from spm_opt.errors import InputError
@@ -173,6 +175,14 @@ def test_with_domains_no_greedy_placement_is_sought_again_where_it_was_too_high(
     for capacity in (11, 10, 11, 12, 11):
         portfolio.search(Instance(rectangles, aligned, capacity), 1.0, memory=memory)
     assert tried == [11, 12]
+
+
+def test_a_narrow_search_takes_the_deep_rule_in_every_run_unless_it_is_switched_off():
+    schedule = portfolio._schedule
+    runs = list(islice(schedule(50, Switches(cpsat=False), NARROW), 6))
+    assert all(run.deep for run in runs)
+    shallow = Switches(cpsat=False, deep=False)
+    assert not any(run.deep for run in islice(schedule(50, shallow, NARROW), 6))
 
 
 def test_what_is_unplaced_in_each_section_is_known_after_every_undo():

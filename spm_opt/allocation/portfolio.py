@@ -36,11 +36,14 @@ class Runs:
     first : int
         Decisions a rectangle of the runs of the first round.
     growth : float
+    deep : bool
+        Whether every run takes the tree's stronger rule, not every other one.
     """
 
     names: tuple[str, ...]
     first: int
     growth: float
+    deep: bool = False
 
 
 #: for a capacity that leaves no room: ten ways, then each for twice as long
@@ -54,6 +57,8 @@ TIGHT: Final = Runs(
 )  # fmt: skip
 #: for a capacity that leaves some: filling from the bottom, many short tries
 LOOSE: Final = Runs(("low/length", "low/start"), 2, 1.1)
+#: for one that leaves little: what lies low is what starts early, and longer tries learn more
+NARROW: Final = Runs(("low/start",), 4, 1.1, deep=True)
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
 _TREE_ROUNDS: Final = 2
 #: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
@@ -284,7 +289,7 @@ def _schedule(number: int, switches: Switches, runs: Runs) -> Iterator[_Run]:
         for n, names in enumerate(runs.names):
             rule, _, rank = names.partition("/")
             if switches.tree:
-                deep = switches.deep and (n + step) % 2 == 1
+                deep = switches.deep and (runs.deep or (n + step) % 2 == 1)
                 yield _Run(rule, rank, deep, max(200, runs.first * number) * runs.growth**step)
             if switches.cpsat and ((step >= _TREE_ROUNDS and n % 5 == 4) or not switches.tree):
                 first = _TREE_ROUNDS if switches.tree else 0

@@ -6,7 +6,9 @@ import os
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import allocate_oracle as oracle
@@ -22,9 +24,13 @@ from spm_opt.allocation import (
     Region,
     Switches,
     allocate,
+    portfolio,
     violations,
 )
+from spm_opt.allocation.domains import Domain
+from spm_opt.allocation.instance import Instance
 from spm_opt.allocation.place import find_placement, place
+from spm_opt.allocation.portfolio import NARROW
 from spm_opt.allocation.rectangles import Rectangle, is_placement
 from spm_opt.allocation.tree import Tree
 from spm_opt.errors import InputError
@@ -152,6 +158,54 @@ def test_the_limit_holds_with_a_thousand_buffers_alive_at_once():
     found = allocate(crowd, allocate(crowd, time_limit=0).bound, time_limit=0.3)
     assert found.status == "not found"
     assert found.effort < 0.6
+
+
+def test_with_domains_no_greedy_placement_is_sought_again_where_it_was_too_high(monkeypatch):
+    tried: list[int] = []
+    linked = portfolio.greedy_linked
+
+    def counted(instance):
+        tried.append(instance.capacity)
+        return linked(instance)
+
+    monkeypatch.setattr(portfolio, "greedy_linked", counted)
+    aligned = tuple(Domain(4, 10, ()) for _ in oracle.GADGET)
+    rectangles = tuple(Rectangle(b, d, s) for s, b, d in oracle.GADGET)
+    memory = portfolio.Memory()
+    for capacity in (11, 10, 11, 12, 11):
+        portfolio.search(Instance(rectangles, aligned, capacity), 1.0, memory=memory)
+    assert tried == [11, 12]
+
+
+def test_a_narrow_search_takes_the_deep_rule_in_every_run_unless_it_is_switched_off():
+    schedule = portfolio._schedule
+    runs = list(islice(schedule(50, Switches(cpsat=False), NARROW), 6))
+    assert all(run.deep for run in runs)
+    shallow = Switches(cpsat=False, deep=False)
+    assert not any(run.deep for run in islice(schedule(50, shallow, NARROW), 6))
+
+
+def test_what_is_unplaced_in_each_section_is_known_after_every_undo():
+    rectangles = [Rectangle(b, d, s) for s, b, d in oracle.GADGET]
+    tree = Tree(rectangles, 10)
+    assert tree.run("nk", "length", node_limit=1000).infeasible
+    assert tree.nodes > 1
+    tree._undo(0)
+    assert [tuple(alive) for alive in tree.alive] == list(tree.members)
+    assert tree.rest == [sum(rectangles[i].size for i in alive) for alive in tree.members]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("limit", [2, 5])
+def test_a_limit_is_about_seconds_of_a_core(limit):
+    path = SHARED / "D.1048576.csv"
+    if not path.exists():
+        pytest.skip("the public instances are not there")
+    listed = read_buffers(path)
+    began = time.process_time()
+    found = allocate(listed, time_limit=limit)
+    assert found.effort < limit + 0.2
+    assert time.process_time() - began < 1.5 * limit
 
 
 @pytest.mark.heavy

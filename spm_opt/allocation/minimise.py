@@ -12,17 +12,28 @@ from itertools import count
 from typing import Final
 
 from spm_opt.allocation.instance import Instance
-from spm_opt.allocation.portfolio import LOOSE, TIGHT, Memory, Placement, Runs, Switches, search
+from spm_opt.allocation.portfolio import (
+    LOOSE,
+    NARROW,
+    TIGHT,
+    Memory,
+    Placement,
+    Runs,
+    Switches,
+    search,
+)
 
 #: deterministic seconds of the first question; doubled where all capacities have failed
-_FIRST_SLICE: Final = 1.0
+_FIRST_SLICE: Final = 1.25
+#: no first question takes more than one part in so many of the limit
+_SLICES: Final = 8
 #: deterministic seconds a buffer of setting up one question, greedy placements included
 _PER_BUFFER: Final = 5e-5
 #: the lowest rung lies this part of the bound above it, each other one twice as far
 _LOW_RUNG: Final = 80
 _SPREAD: Final = 2
 #: what the lowest rung is worth beside the others
-_LOW_SHARE: Final = 3
+_LOW_SHARE: Final = 5
 #: the bound itself is asked in every third round only: where it does not fit, no run is longer
 _BOUND_EVERY: Final = 3
 
@@ -63,12 +74,13 @@ def minimise(
         Peak of offsets, in the user's units.
     """
     best, effort = start, 0.0
-    slice_ = min(_FIRST_SLICE, limit / 10)  # a short limit leaves time for higher rungs, too
+    slice_ = min(_FIRST_SLICE, limit / _SLICES)  # a short limit leaves time for higher rungs, too
     number = len(start.offsets or ())
     waiting: list[_Question] = []
     # what one way of searching has learned misleads the other
     placed: dict[int, tuple[int, ...] | None] = {}
-    memories = {runs: Memory(placed=placed) for runs in (TIGHT, LOOSE)}
+    too_low: dict[int, int] = {}
+    memories = {runs: Memory(placed=placed, too_low=too_low) for runs in (TIGHT, NARROW, LOOSE)}
     for rounds in count():
         waiting = _questions(bound, peak, step, slice_, with_bound=rounds % _BOUND_EVERY == 0)
         while waiting and bound < peak and effort < limit:
@@ -115,8 +127,8 @@ def _questions(
         rung = max(1, rung // _SPREAD)
     asked = [_Question(bound, slice_)] if with_bound or bound + step >= peak else []
     if bound + rung * step < peak:
-        asked.append(_Question(bound + rung * step, _LOW_SHARE * slice_, LOOSE))
+        asked.append(_Question(bound + rung * step, _LOW_SHARE * slice_, NARROW))
     while bound + _SPREAD * rung * step < peak:
         rung *= _SPREAD
-        asked.append(_Question(bound + rung * step, slice_))
+        asked.append(_Question(bound + rung * step, slice_, LOOSE))
     return asked

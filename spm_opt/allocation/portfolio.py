@@ -18,8 +18,9 @@ from spm_opt.allocation.rectangles import is_placement, peak_load
 from spm_opt.allocation.sections import split_in_time
 from spm_opt.allocation.tree import Tree
 
-#: tree work (rectangles looked at, decisions) in a deterministic second
-WORK_PER_SECOND: Final = 5_000_000
+#: tree work (sections and rectangles looked at, decisions) in a deterministic second: what a core
+#: of today does while others keep its caches busy
+WORK_PER_SECOND: Final = 3_400_000
 #: work of a decision beside the rectangles and sections that it makes look at
 NODE_WORK: Final = 40
 
@@ -35,11 +36,14 @@ class Runs:
     first : int
         Decisions a rectangle of the runs of the first round.
     growth : float
+    deep : bool
+        Whether every run takes the tree's stronger rule, not every other one.
     """
 
     names: tuple[str, ...]
     first: int
     growth: float
+    deep: bool = False
 
 
 #: for a capacity that leaves no room: ten ways, then each for twice as long
@@ -53,13 +57,17 @@ TIGHT: Final = Runs(
 )  # fmt: skip
 #: for a capacity that leaves some: filling from the bottom, many short tries
 LOOSE: Final = Runs(("low/length", "low/start"), 2, 1.1)
+#: for one that leaves little: what lies low is what starts early, and longer tries learn more
+NARROW: Final = Runs(("low/start",), 4, 1.1, deep=True)
 #: rounds before CP-SAT joins: most instances are done by then, and its import alone is long
 _TREE_ROUNDS: Final = 2
 #: CP-SAT's deterministic time of the first slices, and what of ours one of it takes
 _SLICE: Final = 0.04
-_CPSAT_PRICE: Final = 14.0
+_CPSAT_PRICE: Final = 40.0
 #: deterministic seconds of setting up a tree for each pair alive together
 _PAIR_SECONDS: Final = 3e-7
+#: deterministic seconds of the greedy placements of what is not plain, for each two rectangles
+GREEDY_SECONDS: Final = 4e-7
 #: pairs alive together above which that takes too long, too
 _MANY_PAIRS: Final = 1_000_000
 #: rectangles (that time does not part) above which a decision of the exact searches takes too long
@@ -100,10 +108,13 @@ class Memory:
         By part: what its sections and rectangles failed on.
     placed : dict
         By part without domains: its best greedy placement.
+    too_low : dict
+        By part with domains: the highest capacity that no greedy placement kept to.
     """
 
     learned: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
     placed: dict[int, tuple[int, ...] | None] = field(default_factory=dict)
+    too_low: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +195,17 @@ def greedy(instance: Instance, enough: int | None = None) -> tuple[int, ...] | N
 
 
 def _greedy_once(instance: Instance, memory: Memory, key: int) -> tuple[int, ...] | None:
-    """The best greedy placement of a part: without domains it is the same for every capacity."""
+    """The best greedy placement of a part, unless it is known to be too high.
+
+    Without domains it is the same for every capacity.
+    """
     if any(instance.domains):
-        return greedy(instance, instance.capacity)
+        if instance.capacity <= memory.too_low.get(key, -1):
+            return None
+        offsets = greedy(instance, instance.capacity)
+        if offsets is None or peak_of(instance, offsets) > instance.capacity:
+            memory.too_low[key] = instance.capacity
+        return offsets
     if key not in memory.placed:
         memory.placed[key] = greedy(instance, instance.capacity)
     return memory.placed[key]
@@ -202,6 +221,7 @@ def _search_part(
     key: int = 0,
 ) -> Placement:
     memory = Memory() if memory is None else memory
+    known = memory.too_low.get(key)
     if switches.greedy:
         offsets = _greedy_once(instance, memory, key)
         if offsets is not None and is_placement(instance.rectangles, offsets, instance.capacity):
@@ -212,6 +232,8 @@ def _search_part(
     tree = Tree(instance.rectangles, instance.capacity, instance.domains)
     tree.weight, tree.trouble = memory.learned.get(key, (tree.weight, tree.trouble))
     effort = _PAIR_SECONDS * pairs
+    if memory.too_low.get(key) != known:
+        effort += GREEDY_SECONDS * number**2
     for turn, run in enumerate(_schedule(number, switches, runs)):
         if effort >= limit:
             break
@@ -267,7 +289,7 @@ def _schedule(number: int, switches: Switches, runs: Runs) -> Iterator[_Run]:
         for n, names in enumerate(runs.names):
             rule, _, rank = names.partition("/")
             if switches.tree:
-                deep = switches.deep and (n + step) % 2 == 1
+                deep = switches.deep and (runs.deep or (n + step) % 2 == 1)
                 yield _Run(rule, rank, deep, max(200, runs.first * number) * runs.growth**step)
             if switches.cpsat and ((step >= _TREE_ROUNDS and n % 5 == 4) or not switches.tree):
                 first = _TREE_ROUNDS if switches.tree else 0
@@ -280,9 +302,9 @@ def _search_linked(instance: Instance, limit: float, seed: int, switches: Switch
         offsets = greedy_linked(instance)
         if offsets is not None and peak_of(instance, offsets) <= instance.capacity:
             return Placement(offsets, False, method="greedy")
-    effort = 0.0
     if not switches.cpsat:
         return Placement(None, False)
+    effort = GREEDY_SECONDS * len(instance.rectangles) ** 2 if switches.greedy else 0.0
     for number in count():
         if effort >= limit:
             break

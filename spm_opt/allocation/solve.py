@@ -10,7 +10,14 @@ from spm_opt.allocation.bounds import crowd, lowest_peak
 from spm_opt.allocation.buffers import Alias, Allocation, Buffer, InPlace, Region
 from spm_opt.allocation.instance import Instance, bases, reduce
 from spm_opt.allocation.minimise import Lowest, minimise
-from spm_opt.allocation.portfolio import ALL, Placement, Switches, greedy, search
+from spm_opt.allocation.portfolio import (
+    ALL,
+    GREEDY_SECONDS,
+    Placement,
+    Switches,
+    greedy,
+    search,
+)
 from spm_opt.allocation.request import Request, make_request
 from spm_opt.allocation.validate import violations
 from spm_opt.errors import InputError, SolverError
@@ -153,7 +160,9 @@ class _Call:
         """Any placement; fixed offsets and aliases may leave none, or none that is easy to see."""
         offsets = greedy(self.free)
         if offsets is not None:
-            return Placement(offsets, False, method="greedy")
+            plain = self.free.plain and not any(self.free.domains)
+            effort = 0.0 if plain else GREEDY_SECONDS * len(offsets) ** 2
+            return Placement(offsets, False, effort, "greedy")
         return search(self.free, limit, self.seed, self.switches)
 
     def _minimise(

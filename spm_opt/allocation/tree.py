@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from spm_opt.allocation.domains import NEVER, Domain
 from spm_opt.allocation.greedy import neighbours
@@ -20,6 +20,8 @@ from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.allocation.sections import Sections, cut_time
 
 _WEIGHT_DECAY: Final = 0.7
+#: work of looking at a section, beside one for each rectangle unplaced there
+_VISIT: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Tree:
         deep : bool
             Whether bounds are raised by the stronger, slower rule.
         node_limit, work_limit : int
-            Decisions taken; rectangles looked at while bounds are raised.
+            Decisions taken; sections and rectangles looked at while bounds are raised.
         """
         self._reset(rule, rank, seed)
         self.deep = deep
@@ -114,13 +116,15 @@ class Tree:
         ]  # lowest possible offset of each rectangle
         self.base = [0] * number  # highest top beneath it
         self.placed = [0] * number
+        # lists are replaced, never changed: the trail keeps the old ones
+        self.alive = [list(alive) for alive in members]  # unplaced in each section, in order
         self.rest = [sum(self.size[i] for i in alive) for alive in members]
         self.least = [0] * len(members)  # lowest `low` in each section
         self.count = [len(alive) for alive in members]  # rectangles as low as that
         self.crossing = [
             sum(self.sections.last[i] > k for i in alive) for k, alive in enumerate(members)
         ]
-        self.trail: list[tuple[list[int], int, int]] = []
+        self.trail: list[tuple[list[Any], int, Any]] = []
         self.nodes = 0
         self.work = 0
         self.score = _RULES[rule]
@@ -181,8 +185,8 @@ class Tree:
     def _frame(self, region: tuple[int, int]) -> _Frame:
         k = self._branching_section(region)
         height = self.least[k]
-        low, base, placed = self.low, self.base, self.placed
-        lowest = [i for i in self.members[k] if not placed[i] and low[i] == height]
+        low, base = self.low, self.base
+        lowest = [i for i in self.alive[k] if low[i] == height]
         worst = max(1e-9, max(self.trouble[i] for i in lowest))
         trouble, rank = self.trouble, self.rank
         tries = [i for i in lowest if self._legal(i, base[i]) == height]
@@ -207,9 +211,9 @@ class Tree:
 
     def _eligible(self, k: int) -> bool:
         """Whether nothing can come to lie beneath the lowest rectangles of section k."""
-        height, least, placed, low = self.least[k], self.least, self.placed, self.low
-        for i in self.members[k]:
-            if low[i] == height and not placed[i]:
+        height, least, low = self.least[k], self.least, self.low
+        for i in self.alive[k]:
+            if low[i] == height:
                 for m in self.span[i]:
                     if least[m] < height:
                         return False
@@ -221,7 +225,7 @@ class Tree:
     def _put(self, i: int) -> bool:
         """Place rectangle i at its lowest offset."""
         low, base, placed, trail = self.low, self.base, self.placed, self.trail
-        rest, size = self.rest, self.size[i]
+        rest, alive, size = self.rest, self.alive, self.size[i]
         top = low[i] + size
         trail.append((placed, i, 0))
         placed[i] = 1
@@ -229,6 +233,8 @@ class Tree:
         for k in self.span[i]:
             trail.append((rest, k, rest[k]))
             rest[k] -= size
+            trail.append((alive, k, alive[k]))
+            alive[k] = [j for j in alive[k] if j != i]
         crossing = self.crossing
         for k in self.span[i][:-1]:
             trail.append((crossing, k, crossing[k]))
@@ -247,7 +253,7 @@ class Tree:
         """Nothing starts at the lowest height of section k."""
         low, placed, size = self.low, self.placed, self.size
         height = self.least[k]
-        lowest = [i for i in self.members[k] if not placed[i] and low[i] == height]
+        lowest = [i for i in self.alive[k] if low[i] == height]
         rests_on = [
             min((low[j] + size[j] for j in self.meets[i] if not placed[j]), default=NEVER)
             for i in lowest
@@ -266,9 +272,11 @@ class Tree:
             changed: dict[int, None] = {}
             # sections that failed before are likely to fail again: ask them first
             for k in sorted(dirty, key=lambda k: -weight[k]):
-                self.work += len(self.members[k])
-                if self.rest[k] and not tighten(k, changed):
-                    return False
+                changed.pop(k, None)
+                if self.rest[k]:
+                    self.work += _VISIT + len(self.alive[k])
+                    if not tighten(k, changed):
+                        return False
             if self.work >= self.work_limit:
                 return False  # not a failure: whoever asks next sees that the work is spent
             dirty = changed
@@ -276,8 +284,7 @@ class Tree:
 
     def _tighten(self, k: int, dirty: dict[int, None]) -> bool:
         """Not-first rule: what is too high to lie lowest lies above the first that may."""
-        low, placed, size = self.low, self.placed, self.size
-        alive = [i for i in self.members[k] if not placed[i]]
+        low, size, alive = self.low, self.size, self.alive[k]
         heights = [low[i] for i in alive]
         height, bound = min(heights), self.capacity - self.rest[k]
         if height > bound:
@@ -291,15 +298,14 @@ class Tree:
 
     def _tighten_deeply(self, k: int, dirty: dict[int, None]) -> bool:
         """Not-first rule for every set of the rectangles that start at some height or above."""
-        placed, low, size = self.placed, self.low, self.size
-        alive = [i for i in self.members[k] if not placed[i]]
+        low, size, alive = self.low, self.size, self.alive[k]
         heights = [low[i] for i in alive]
         height, highest = min(heights), max(heights)
         self._note(k, height, heights.count(height))
         bound = self.capacity - self.rest[k]
         if highest <= bound:
             return True
-        alive.sort(key=low.__getitem__)
+        alive = sorted(alive, key=low.__getitem__)
         heights.sort()
         # of those from p on, the ones before q may lie lowest; the first of them ends at `lifted`
         q, lifted, first = 0, NEVER, -1

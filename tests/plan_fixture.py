@@ -27,6 +27,7 @@ from spm_opt.problem import Candidate, Problem, led, written
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 from spm_opt.timeline import run
+from spm_opt.widen import widen
 
 MADE = Provenance(
     "joint", "latency", True, "feasible", 0, 0, 0, "source", 1, "by lot", 0, 1, 1.0, None, 0.0
@@ -320,9 +321,14 @@ def loads(layout: Layout) -> list[int]:
     return found
 
 
-def schedule_of(world: World, decision: Decision) -> Schedule | None:
-    """The schedule of a decision; None where first fit finds no addresses."""
+def schedule_of(world: World, decision: Decision, wide: bool = False) -> Schedule | None:
+    """The schedule of a decision; None where first fit finds no addresses.
+
+    If `wide`, transfers have room beside the steps around theirs.
+    """
     layout = lay_out(world.site, world.problem, world.recipes, decision)
+    if wide:
+        layout = widen(layout, world.problem.capacity_bytes)
     offsets = first_fit(layout)
     ends = [o + b.size_bytes for o, b in zip(offsets, layout.buffers, strict=True)]
     if max(ends) > world.site.hardware.spm.capacity_bytes:

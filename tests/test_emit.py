@@ -214,6 +214,29 @@ def test_pieces_of_a_prefetch_are_one_routine_of_the_loop(objects, tmp_path):
     assert_runs(objects, tmp_path, schedule)
 
 
+def streaming_weights_beside_a_single_tile() -> Schedule:
+    """Constants in many tiles, the last one smaller, of which the first come a step early."""
+    b = NetworkBuilder("classifier")
+    pooled = b.global_avg_pool(b.input("map", (1, 16, 4, 4)))
+    b.output(b.linear(b.flatten(pooled), 250, name="classify"))
+    return planned(b.build(), "joint", 608)
+
+
+@needs_compiler
+def test_a_routine_that_runs_in_another_step_first_knows_all_of_its_tiles(objects, tmp_path):
+    schedule = streaming_weights_beside_a_single_tile()
+    loads = [t for t in schedule.transfers if t.role == "weights"]
+    assert [step.tiles for step in schedule.steps] == [1, len(loads)]
+    # irregular enough for a table
+    assert len(loads) > 16
+    assert len({t.run_bytes for t in loads}) == 2
+    text = emit_project(schedule, draw_values(schedule.network))["schedule.c"]
+    assert isinstance(text, str)
+    single = text.split("static void step_0(void) {")[1].split("\n}\n")[0]
+    assert "load_weights_classify" in single
+    assert_runs(objects, tmp_path, schedule)
+
+
 def test_transfers_start_as_early_as_they_may():
     schedule = planned(mobile_block(), "joint", 1 << 14)
     stream = lower(schedule)

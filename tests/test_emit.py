@@ -33,6 +33,7 @@ from spm_opt.graph.network import Network
 from spm_opt.params import STRATEGIES
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
+from spm_opt.verify.commands import verify_commands
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 
@@ -234,6 +235,33 @@ def test_a_routine_that_runs_in_another_step_first_knows_all_of_its_tiles(object
     assert isinstance(text, str)
     single = text.split("static void step_0(void) {")[1].split("\n}\n")[0]
     assert "load_weights_classify" in single
+    assert_runs(objects, tmp_path, schedule)
+
+
+def loading_amid_the_last_stores() -> Schedule:
+    """A load of the second step between two stores of the first, after which their bytes end."""
+    b = NetworkBuilder("two_outputs")
+    first = b.conv(b.input("image", (1, 4, 16, 8)), 4, 3, padding=1, name="first")
+    second = b.conv(first, 4, 3, padding=1, name="second")
+    third = b.conv(first, 8, 3, padding=1, stride=2, name="third")
+    b.output(first, second, b.conv(third, 8, 3, padding=1, name="fourth"))
+    schedule = planned(b.build(), "fuse", 2304)
+    transfers = list(schedule.transfers)
+    load, *stores = transfers[3:6]
+    assert (load.kind, load.step, schedule.buffers[load.buffer].first_step) == ("load", 1, 0)
+    for store in stores:
+        assert (store.kind, store.step, store.tile) == ("store", 0, 0)
+        assert schedule.buffers[store.buffer].end_step == 1
+    transfers[3:6] = [stores[0], load, stores[1]]
+    return replace(schedule, transfers=tuple(transfers))
+
+
+@needs_compiler
+def test_what_is_released_after_a_store_is_stored_before(objects, tmp_path):
+    schedule = loading_amid_the_last_stores()
+    wrong = verify_commands(schedule, lower(schedule))
+    # in another order it takes other cycles, and is as safe
+    assert [w for w in wrong if "runs in cycles" not in w and "latency_cycles" not in w] == []
     assert_runs(objects, tmp_path, schedule)
 
 

@@ -36,7 +36,7 @@ from spm_opt.widen import widen
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
 SHRINKING = (995, 985, 970, 950, 920, 880, 840, 800, 700, 600, 500)
 #: deterministic seconds for one placement, at first and when only the proof is missing
-QUICK_LIMIT, PATIENT_LIMIT = 2.0, 20.0
+QUICK_LIMIT, PATIENT_LIMIT = 3.0, 30.0
 #: residencies that the dynamic programme follows from a boundary: at first, and if time is left
 STATES = (24, 800, 4000)
 #: least wall clock that is worth a CP-SAT search

@@ -1,7 +1,8 @@
 """Emitted programs compiled together and run: many small networks in one executable.
 
 Kernels and DMA engine are compiled once for the whole session; each program adds its own
-``schedule.c``, and runs with transfers as early and as late as its waits allow.
+``schedule.c``, and runs with transfers as early and as late as its waits allow. Either way it must
+start and await what the commands of its schedule say.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.commands import Command, lower
+from spm_opt.emit.c_order import program_order
 from spm_opt.emit.c_program import index_bounds
 from spm_opt.emit.c_project import fixed_sources
 from spm_opt.graph.network import Network
+from spm_opt.schedule import Schedule
 
 Array = NDArray[Any]
 COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
@@ -97,7 +102,8 @@ static void run(size_t i, const char *folder) {
     jobs = fopen(name, "rb");
     snprintf(name, sizeof name, "%s/result_%d", folder, (int)i);
     results = fopen(name, "wb");
-    if (jobs == NULL || results == NULL) exit(6);
+    snprintf(name, sizeof name, "%s/trace_%d", folder, (int)i);
+    if (jobs == NULL || results == NULL || freopen(name, "w", stdout) == NULL) exit(6);
     job(programs[i], "early");
     job(programs[i], "late");
     exit(fclose(results));
@@ -132,9 +138,13 @@ class Ran:
 
 @dataclass
 class Job:
-    network: Network
+    schedule: Schedule
     files: Mapping[str, str | bytes]
     inputs: Mapping[str, Array]
+
+    @property
+    def network(self) -> Network:
+        return self.schedule.network
 
 
 @dataclass
@@ -146,14 +156,20 @@ class Batch:
     jobs: list[Job] = field(default_factory=list)
 
     def add(
-        self, network: Network, files: Mapping[str, str | bytes], inputs: Mapping[str, Array]
+        self, schedule: Schedule, files: Mapping[str, str | bytes], inputs: Mapping[str, Array]
     ) -> int:
-        self.jobs.append(Job(network, files, inputs))
+        self.jobs.append(Job(schedule, files, inputs))
         return len(self.jobs) - 1
 
     def run(self) -> list[Ran]:
+        """What every program did, and that it did what its schedule's commands say, in order."""
         found = [ran for ran in self.outcomes() if ran is not None]
         assert len(found) == len(self.jobs), "a program failed"
+        for i, job in enumerate(self.jobs):
+            trace = (self.folder / f"trace_{i}").read_text().splitlines()
+            both = enumerate(zip_longest(trace, expected_trace(job.schedule) * len(MODES)))
+            wrong = next((f"{n}: {a}, not {b}" for n, (a, b) in both if a != b), None)
+            assert wrong is None, f"program {i}, line {wrong}"
         return found
 
     def outcomes(self) -> list[Ran | None]:
@@ -217,6 +233,35 @@ class Batch:
         return weights + b"".join(array.tobytes() for array in arrays)
 
 
+def expected_trace(schedule: Schedule) -> list[str]:
+    """What a program of `schedule` prints with ``SPM_TRACE``."""
+    order = program_order(lower(schedule))
+    transfers = (command for command in order if command.kind != "compute")
+    tickets = {command.number: n for n, command in enumerate(transfers, start=1)}
+    lines: list[str] = []
+    for command in order:
+        if command.kind == "compute":
+            lines += [f"wait {tickets[number]}" for number in command.waits]
+        lines.append(_expected_line(command, tickets.get(command.number, 0)))
+    return lines
+
+
+def _expected_line(command: Command, ticket: int) -> str:
+    begin, end = command.rows
+    if command.kind == "compute":
+        return f"compute {command.step} {command.tile} rows {begin} {end} {command.name}"
+    dram, window = command.dram, command.output or command.inputs[0]
+    assert dram is not None
+    address = window.base_bytes
+    if command.role == "weights":
+        # one run, that may begin inside its buffer
+        begin, end, address = 0, 1, address + window.first_byte
+    return (
+        f"{command.kind} {ticket} dram {dram.address} spm {address} rows {begin} {end} "
+        f"bytes {dram.run_bytes} runs {dram.runs}"
+    )
+
+
 def _read(job: Job, data: bytes) -> Ran:
     outputs: dict[str, dict[str, Array]] = {}
     counts: set[tuple[int, ...]] = set()
@@ -240,7 +285,7 @@ def compile_fixed(folder: Path, *flags: str) -> Path:
     sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
     write_files(folder, sources)
     files = [name for name in sources if name.endswith(".c") and name != "main.c"]
-    options = [*FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK"]
+    options = [*FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-DSPM_TRACE"]
     call([COMPILER or "cc", *options, "-c", *files], folder)
     return folder
 

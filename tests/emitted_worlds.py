@@ -98,7 +98,10 @@ def planned_by(rng: random.Random, network: Network) -> Schedule | None:
         return None
     for _ in range(4):
         decision = random_decision(rng, world.problem)
-        schedule = None if decision is None else schedule_of(world, decision)
+        if decision is None:
+            continue
+        wide = schedule_of(world, decision, wide=True) if rng.random() < 0.7 else None
+        schedule = wide or schedule_of(world, decision)
         if schedule is not None:
             return schedule
     return None

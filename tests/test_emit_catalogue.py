@@ -49,7 +49,7 @@ def ran(
     batch = Batch(objects, folder)
     network = schedule.network
     given = drawn_inputs(network, 1) if inputs is None else inputs
-    batch.add(network, emit_project(schedule, values), given)
+    batch.add(schedule, emit_project(schedule, values), given)
     (found,) = batch.run()
     assert found.dram_bytes == schedule.claims.dram_bytes
     # rows that nobody needs (all tokens but one, at the end of vit_s_16) may be left out

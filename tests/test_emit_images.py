@@ -73,7 +73,7 @@ def image_of(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
 
 def _add(batch: Batch, schedule: Schedule, seed: int, inputs: Mapping[str, Array]) -> int:
     network = schedule.network
-    return batch.add(network, emit_project(schedule, draw_values(network, seed)), inputs)
+    return batch.add(schedule, emit_project(schedule, draw_values(network, seed)), inputs)
 
 
 def _run(objects, folder, seeds: range) -> None:

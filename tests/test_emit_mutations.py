@@ -183,7 +183,7 @@ def test_nothing_that_breaks_a_program_survives(objects, tmp_path, plan):
     schedule = plan()
     values, inputs = draw_values(schedule.network), drawn_inputs(schedule.network, 1)
     batch = Batch(objects, tmp_path)
-    batch.add(schedule.network, project_of(schedule, lower(schedule), values), inputs)
+    batch.add(schedule, project_of(schedule, lower(schedule), values), inputs)
     tried: list[Mutant] = []
     seen: dict[str, bool] = {}
     for mutant in mutants(schedule):
@@ -192,7 +192,7 @@ def test_nothing_that_breaks_a_program_survives(objects, tmp_path, plan):
         except SpmOptError:
             seen[mutant.name] = True
             continue
-        batch.add(schedule.network, files, inputs)
+        batch.add(schedule, files, inputs)
         tried.append(mutant)
     sound, *others = batch.outcomes()
     assert sound is not None

@@ -47,7 +47,7 @@ def _run(objects, folder, seeds: range) -> None:
     for seed in seeds:
         plan = drawn_plan(seed)
         values, inputs = draw_values(plan.network, seed), drawn_inputs(plan.network, seed)
-        batch.add(plan.network, emit_project(plan.schedule, values), inputs)
+        batch.add(plan.schedule, emit_project(plan.schedule, values), inputs)
         plans.append((plan, values, inputs))
     for (plan, values, inputs), ran in zip(plans, batch.run(), strict=True):
         claims = plan.schedule.claims
@@ -81,7 +81,7 @@ def test_programs_that_shrink(objects, tmp_path_factory, rng):
     network = schedule.network
     values, inputs = draw_values(network, 0), drawn_inputs(network, 0)
     batch = Batch(objects, tmp_path_factory.mktemp("program"))
-    batch.add(network, emit_project(schedule, values), inputs)
+    batch.add(schedule, emit_project(schedule, values), inputs)
     (ran,) = batch.run()
     assert ran.dram_bytes == schedule.claims.dram_bytes
     _expect(ran, computed(network, values, inputs), network.name)

@@ -33,7 +33,7 @@ def bytes_of(buffers: Iterable[Buffer]) -> set[int]:
 
 def released(schedule: Schedule, stream: Stream) -> dict[int, Bytes]:
     """What `releases_of` says, byte by byte, for each step."""
-    program, names = program_of(stream, len(schedule.steps)), names_of(schedule, stream)
+    program, names = program_of(schedule, stream), names_of(schedule, stream)
     places = dict(zip(names.spm, (b.offset_bytes for b in schedule.buffers), strict=True))
     found: dict[int, Bytes] = {}
     for step, releases in releases_of(schedule, stream, program, names).items():

@@ -137,16 +137,19 @@ def _every_nth(picked: list[int], tiles: list[int], variable: str) -> str | None
 
 @dataclass(slots=True)
 class Tables:
-    """Constant tables of one step, in the order they are asked for."""
+    """Constant tables in the text of one step, in the order they are asked for.
+
+    Each is as long as what it is made of: routines of other steps, with other numbers of tiles,
+    stand in the text too.
+    """
 
     prefix: str
-    count: int
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[int, ...], str] = field(default_factory=dict)
 
     def entry(self, name: str, series: Series, variable: str) -> str:
-        """``table[t]`` of a table with these numbers; tiles without one hold 0."""
-        values = tuple(series.get(t, 0) for t in range(self.count))
+        """``table[t]`` of a table up to the last of these numbers; tiles without one hold 0."""
+        values = tuple(series.get(t, 0) for t in range(max(series) + 1))
         if values not in self.known:
             symbol = f"{self.prefix}_{name}"
             if any(line.split("[")[0].endswith(f" {symbol}") for line in self.lines):

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from spm_opt.commands import COMPUTE, Command, Stream
 from spm_opt.errors import InputError
+from spm_opt.schedule import Schedule
 
 #: kind, name, role, buffer, and which of several alike in one tile
 Key = tuple[str, str, str, int, int]
@@ -105,10 +106,10 @@ def program_order(stream: Stream) -> list[Command]:
     return order
 
 
-def program_of(stream: Stream, steps: int) -> Program:
-    """The loops of a command stream of `steps` steps."""
-    order = program_order(stream)
-    owners = _owners(order)
+def program_of(schedule: Schedule, stream: Stream) -> Program:
+    """The loops of a schedule's command stream."""
+    order, steps = program_order(stream), len(schedule.steps)
+    owners = _owners(order, schedule)
     routines, found = _routines(order, owners)
     prologues: list[list[tuple[int, int]]] = [[] for _ in range(steps)]
     rounds: list[list[tuple[int, list[Command]]]] = [[] for _ in range(steps)]
@@ -159,20 +160,31 @@ def _key(command: Command, copy: int) -> Key:
     return command.kind, command.name, command.role, window.buffer, copy
 
 
-def _owners(order: Sequence[Command]) -> list[tuple[int, int | None]]:
-    """Step in whose function each command stands, and tile of the loop; None ahead of loops."""
+def _owners(order: Sequence[Command], schedule: Schedule) -> list[tuple[int, int | None]]:
+    """Step in whose function each command stands, and tile of the loop; None ahead of loops.
+
+    A load stands in that of its own step, and what is behind it follows it there; but stores stand
+    where their buffer is released at the latest, and what is ahead of them stays there too.
+    """
     last = order[-1].step if order else 0
     ahead: list[int] = [last] * len(order)
     for i in reversed(range(len(order))):
         own = order[i].engine == COMPUTE
         ahead[i] = order[i].step if own else ahead[i + 1] if i + 1 < len(order) else last
+    released = (
+        schedule.buffers[c.inputs[0].buffer].end_step - 1
+        if c.kind == "store"
+        else len(schedule.steps)
+        for c in reversed(order)
+    )
+    latest = list(accumulate(released, min))[::-1]
     owners: list[tuple[int, int | None]] = []
-    step, tile, owner = -1, 0, 0
-    for command, after in zip(order, ahead, strict=True):
+    step, tile, wanted = -1, 0, 0
+    for command, after, most in zip(order, ahead, latest, strict=True):
         if command.engine == COMPUTE:
             step, tile = command.step, command.tile
-        # what stands behind a load of the next step follows it there
-        owner = max(owner, min(max(command.step, step), max(after, step)))
+        wanted = max(wanted, min(max(command.step, step), max(after, step)))
+        owner = min(wanted, most)
         owners.append((owner, tile if owner == step else None))
     return owners
 

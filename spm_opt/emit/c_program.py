@@ -37,7 +37,7 @@ def schedule_source(schedule: Schedule, stream: Stream, memory: Memory) -> str:
         What DRAM holds.
     """
     names = names_of(schedule, stream)
-    program = program_of(stream, len(schedule.steps))
+    program = program_of(schedule, stream)
     releases = releases_of(schedule, stream, program, names)
     writer = Writer(schedule, names, stream.dram_addresses, memory.tables)
     steps = StepWriter(program, writer, releases)

@@ -68,7 +68,7 @@ class StepWriter:
 
     def step(self, code: StepCode, step: Step) -> Iterator[str]:
         """Lines of one step: tables, routines, and the function ``step_N``."""
-        tables = Tables(f"step{code.step}", step.tiles)
+        tables = Tables(f"step{code.step}")
         body = [_indented(line) for line in self._body(code, tables)]
         routines = [
             line
@@ -198,7 +198,7 @@ def _guarded(
     for present, entries in groups:
         guard = condition(present, tiles, "t")
         if guard is None:
-            guard = tables.entry("runs", dict.fromkeys(present, 1), "t")
+            guard = tables.entry("runs", {t: int(t in present) for t in tiles}, "t")
         yield guard or None, entries
 
 

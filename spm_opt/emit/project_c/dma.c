@@ -170,9 +170,10 @@ static void close_check(void) {}
 
 dma_ticket dma_start(dma_direction direction, dma_dram dram, dma_spm spm) {
 #ifdef SPM_TRACE
-    printf("%s %lu dram %lu spm %ld rows %d %d\n", direction == DMA_LOAD ? "load" : "store",
-           (unsigned long)engine.started + 1, (unsigned long)dram.address, (long)spm.base,
-           (int)spm.row0, (int)spm.row1);
+    printf("%s %lu dram %lu spm %ld rows %d %d bytes %ld runs %ld\n",
+           direction == DMA_LOAD ? "load" : "store", (unsigned long)engine.started + 1,
+           (unsigned long)dram.address, (long)spm.base, (int)spm.row0, (int)spm.row1,
+           (long)dram.run_bytes, (long)dram.runs);
 #endif
     count(direction, dram);
     put(direction, dram, spm);

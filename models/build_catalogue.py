@@ -1,6 +1,6 @@
-"""Write every model of the catalogue with the Python builder.
+"""Write every model of the catalogue with the Python builder, and those of camera size beside it.
 
-python models/build_catalogue.py            write models/*.yaml
+python models/build_catalogue.py            write models/*.yaml and models/camera/*.yaml
 python models/build_catalogue.py --check    say which files differ from what would be written
 """
 
@@ -21,7 +21,7 @@ from spm_opt.graph.builder import NetworkBuilder
 
 HERE = Path(__file__).parent
 MODELS = (
-    *_classic.MODELS, *_inception.MODELS, *_mobile.MODELS, *_pixels.MODELS, *_transformer.MODELS,
+    *_classic.MODELS, *_inception.MODELS, *_mobile.MODELS, *_transformer.MODELS, *_pixels.MODELS,
 )  # fmt: skip
 
 
@@ -32,13 +32,17 @@ def catalogue() -> dict[str, str]:
         builder = NetworkBuilder(write.__name__)
         write(builder)
         comment = f"{inspect.getdoc(write)}\nWritten by build_catalogue.py; edit that instead."
-        files[f"{write.__name__}.yaml"] = network_to_yaml(builder, comment)
+        # too large to be planned with every other one: named by path, not by name
+        folder = "camera/" if write in _pixels.MODELS else ""
+        files[f"{folder}{write.__name__}.yaml"] = network_to_yaml(builder, comment)
     return files
 
 
 def drifted(files: dict[str, str]) -> list[str]:
     """Names of files that are missing, differ, or have no model here."""
-    on_disk = {path.name: path.read_text("utf-8") for path in HERE.glob("*.yaml")}
+    on_disk = {
+        path.relative_to(HERE).as_posix(): path.read_text("utf-8") for path in HERE.rglob("*.yaml")
+    }
     return sorted(name for name in {*files, *on_disk} if files.get(name) != on_disk.get(name))
 
 

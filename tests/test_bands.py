@@ -198,7 +198,7 @@ def run_programs(folder, seeds: range) -> None:
         for schedule in schedules(seed)[:1]:
             network = schedule.origin
             values, inputs = draw_values(network, seed), drawn_inputs(network, seed)
-            batch.add(schedule.network, emit_project(schedule, values), inputs)
+            batch.add(schedule, emit_project(schedule, values), inputs)
             made.append((seed, schedule, computed(network, values, inputs)))
     assert len(made) > len(seeds) // 3
     for (seed, schedule, wanted), ran in zip(made, batch.run(), strict=True):

@@ -43,8 +43,10 @@ WALLS = {
 }
 
 #: the solver's rooms, whose sums the checkers must not share
-SOLVER = {"parts", "site", "tiling", "pipeline", "fusion", "banding", "problem",
-          "decision", "cpsat", "baselines", "allocation", "timeline", "overlap", "widen", "planner"}  # fmt: skip
+SOLVER = {
+    "parts", "site", "tiling", "pipeline", "fusion", "banding", "problem", "decision", "cpsat",
+    "baselines", "allocation", "timeline", "overlap", "widen", "planner",
+}  # fmt: skip
 CHECKERS = {"verify", "simulate"}
 
 Edges = dict[str, set[str]]

@@ -41,7 +41,8 @@ class _Writer:
         self.guests: dict[int, list[int]] = defaultdict(list)
         for number, host in enumerate(self.host):
             self.guests[host].append(number)
-        self.late: set[int] = set()
+        #: steps and buffers whose stores may drain beside the next step
+        self.late: set[tuple[int, int]] = set()
 
     def claim(self, step: int) -> None:
         """Claim what a step loads, in the order of its loads, while there is room before it."""
@@ -61,10 +62,10 @@ class _Writer:
             if buffer.end_step > step + 1:
                 # of a map that stays; who takes its bytes over must find it stored
                 if len(self.guests[self.host[number]]) == 1:
-                    self.late.add(number)
+                    self.late.add((step, number))
             elif self._takes(number, step + 1):
                 self.buffers[number] = replace(buffer, end_step=step + 2)
-                self.late.add(number)
+                self.late.add((step, number))
 
     def _takes(self, number: int, step: int) -> bool:
         """Whether a buffer's bytes fit a step more; takes them."""
@@ -92,4 +93,5 @@ class _Writer:
         return replace(load, step=self.buffers[load.buffer].first_step)
 
     def _late(self, store: Transfer) -> Transfer:
-        return replace(store, need_step=store.step + 1) if store.buffer in self.late else store
+        late = (store.step, store.buffer) in self.late
+        return replace(store, need_step=store.step + 1) if late else store

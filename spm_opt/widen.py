@@ -56,7 +56,7 @@ class _Writer:
         self.guests: dict[int, list[int]] = defaultdict(list)
         for number, host in enumerate(self.host):
             self.guests[host].append(number)
-        #: steps and the buffers whose stores may end a step later
+        #: steps and buffers whose stores may drain beside the next step
         self.late: set[tuple[int, int]] = set()
 
     def claim(self, step: int) -> None:

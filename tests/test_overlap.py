@@ -111,6 +111,19 @@ def test_claims_a_step_early_find_room_and_are_checked() -> None:
     assert min(early, late) >= 10
 
 
+def test_stores_are_late_only_where_their_bytes_stay() -> None:
+    """A map that several steps write may have room behind some of them only."""
+    late = own = 0
+    for case in by_lot(range(500, 530), plans=3):
+        wide = widen(case.layout, max(loads(case.layout)))
+        for program in wide.programs:
+            for store in (store for tile in program.stores for store in tile):
+                assert store.step <= store.need_step < wide.buffers[store.buffer].end_step
+                late += store.need_step > store.step
+                own += store.need_step == store.step
+    assert min(late, own) >= 10
+
+
 # --------------------------------------------------------------------------- the bound
 
 

@@ -48,8 +48,10 @@ OVERLAP_SHARES = (1000, 950, 880)
 WORTHWHILE = 1000
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
-#: part of the time limit that must be left for another stand-in
-STAND_IN = 0.8
+#: part of the time limit after which no other stand-in is sought
+STAND_IN = 0.2
+#: residencies that stand-ins follow from a boundary
+STAND_IN_STATES = 4
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
 
@@ -363,14 +365,28 @@ def _with_room(problem: Problem, share: int) -> Problem:
 
 def stand_ins(search: Search) -> None:
     """Plans that are found fast, for whoever interrupts."""
+    params, world, began = search.clock.params, search.world, search.clock.seconds
+    for problem in _stand_in_problems(search):
+        solved = solve_dynamic(
+            problem, prices(problem, params.objective), STAND_IN_STATES, search.clock.over
+        )
+        if solved.decision is not None:
+            quick = problem.prefetch
+            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick))
+        if search.clock.seconds - began > STAND_IN * params.time_limit:
+            return
+
+
+def _stand_in_problems(search: Search) -> Iterator[Problem]:
+    """Baselines; and without prefetches, which fill the scratchpad: what is left is placed easily.
+
+    So a plan with prefetching does not fall behind the one without where time is short.
+    """
     params, world = search.clock.params, search.world
     for strategy in QUICK if params.strategy == "joint" else (params.strategy,):
-        problem = RESTRICTIONS[strategy](world.problem, world.recipes)
-        solved = solve_dynamic(problem, prices(problem, params.objective), max_states=4)
-        if solved.decision is not None:
-            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick=True))
-        if search.clock.left < STAND_IN * params.time_limit:
-            return
+        yield RESTRICTIONS[strategy](world.problem, world.recipes)
+    if params.strategy == "joint" and params.objective == "latency" and search.problem.prefetch:
+        yield replace(search.plain, prefetch=False)
 
 
 def _easy_bound(problem: Problem, objective: str) -> int:

@@ -1,4 +1,4 @@
-"""What bands of columns are worth: stripes alone and all tilings side by side, into docs/results.md.
+"""What bands of columns are worth: stripes alone beside all tilings, into docs/results.md.
 
     python benchmarks/tilings.py [--hw mobile_npu] [--models A,B] [--capacities 128,512]
                                  [--time-limit S]

@@ -65,6 +65,7 @@ class SolveFigures(TypedDict):
     layers: int
     groups: int
     fused_layers: int
+    banded_groups: int
     pinned_feature_maps: int
     aliased_bytes: AliasBytes
     solve_seconds: float
@@ -124,9 +125,29 @@ def relative_gap(value: int, bound: int) -> float:
     return (value - bound) / value if value else 0.0
 
 
+def groups_of(schedule: Schedule) -> list[tuple[str, ...]]:
+    """Layers of every group, as the network was given: all bands of a group are one."""
+    runs = {f"{run.layers[0]}#": run.layers for run in schedule.bands}
+    found: list[tuple[str, ...]] = []
+    for step in schedule.steps:
+        heads = (f"{name.rpartition('#')[0]}#" for name in step.layers)
+        run = next((runs[head] for head in heads if head in runs), None)
+        if run is None:
+            found.append(step.layers)
+        elif not found or found[-1] != run:
+            found.append(run)
+    return found
+
+
 def fused_layer_count(schedule: Schedule) -> int:
-    """Layers that run in a step with another layer."""
-    return sum(len(step.layers) for step in schedule.steps if len(step.layers) > 1)
+    """Layers that run in a group with another layer."""
+    return sum(len(layers) for layers in groups_of(schedule) if len(layers) > 1)
+
+
+def _bands_row(figures: SolveFigures) -> list[tuple[str, str]]:
+    """A line for groups in bands of columns, where there are some."""
+    count = figures["banded_groups"]
+    return [("in bands of columns", f"{count} groups" if count > 1 else "1 group")] if count else []
 
 
 def pinned_map_count(schedule: Schedule) -> int:
@@ -160,8 +181,10 @@ def _host(schedule: Schedule, buffer: Buffer) -> int:
 def alias_bytes(schedule: Schedule) -> AliasBytes:
     """What lies over or inside something else."""
     network = schedule.network
-    computed = {command.layer for command in schedule.computes}
-    idle = [layer.output for layer in network.layers if layer.name not in computed]
+    # what bands are joined from, and see of a map, nobody would copy
+    done = {command.layer for command in schedule.computes} | network.windows
+    done |= {f"{run.layers[-1]}#join" for run in schedule.bands}
+    idle = [layer.output for layer in network.layers if layer.name not in done]
     return AliasBytes(
         in_place=sum(b.size_bytes for b in schedule.buffers if b.shares is not None),
         not_copied=sum(network.tensors[name].size_bytes for name in idle),
@@ -221,9 +244,10 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         spm_peak_bytes=claims.spm_peak_bytes,
         spm_load_bytes=spm_load_bytes(schedule),
         spm_capacity_bytes=schedule.hardware.spm.capacity_bytes,
-        layers=len(schedule.network.layers),
-        groups=len(schedule.steps),
+        layers=len(schedule.origin.layers),
+        groups=len(groups_of(schedule)),
         fused_layers=fused_layer_count(schedule),
+        banded_groups=len(schedule.bands),
         pinned_feature_maps=pinned_map_count(schedule),
         aliased_bytes=alias_bytes(schedule),
         solve_seconds=made.solve_seconds,
@@ -379,6 +403,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         ("saved by aliases", _aliased(figures["aliased_bytes"])),
         ("layers", f"{figures['layers']} in {figures['groups']} groups"),
         ("fused layers", str(figures["fused_layers"])),
+        *_bands_row(figures),
         ("pinned feature maps", str(figures["pinned_feature_maps"])),
         ("layer order", f"{figures['order']} ({figures['orders_tried']} tried)"),
         ("verified", "yes" if figures["verified"] else "no"),

@@ -125,17 +125,22 @@ class Result:
     @property
     def layers(self) -> int:
         """Layers of the normalised network."""
-        return len(self.schedule.network.layers)
+        return len(self.schedule.origin.layers)
 
     @property
     def groups(self) -> int:
-        """Steps of the schedule."""
-        return len(self.schedule.steps)
+        """Groups of layers that run together; a slice of a layer is one, all bands of one are."""
+        return self.to_dict()["groups"]
 
     @property
     def fused_layers(self) -> int:
         """Layers that share a step with another layer."""
         return self.to_dict()["fused_layers"]
+
+    @property
+    def banded_groups(self) -> int:
+        """Groups that run in bands of columns."""
+        return self.to_dict()["banded_groups"]
 
     @property
     def pinned_feature_maps(self) -> int:

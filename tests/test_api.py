@@ -28,8 +28,8 @@ KEYS = {
     "modelled_latency_cycles", "latency_lower_bound_cycles", "gap", "roofline_cycles",
     "compute_cycles", "dram_bytes", "dram_footprint_bytes", "dram_reused_bytes", "macs",
     "recomputed_macs", "spm_peak_bytes", "spm_load_bytes", "spm_capacity_bytes", "layers",
-    "groups", "fused_layers", "pinned_feature_maps", "aliased_bytes", "solve_seconds", "verified",
-    "order", "orders_tried", "warnings",
+    "groups", "fused_layers", "banded_groups", "pinned_feature_maps", "aliased_bytes",
+    "solve_seconds", "verified", "order", "orders_tried", "warnings",
 }  # fmt: skip
 
 

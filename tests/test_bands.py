@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from collections import Counter
 from dataclasses import replace
@@ -27,11 +29,13 @@ from spm_opt.decision import Decision
 from spm_opt.emit.c_project import emit_project
 from spm_opt.errors import GraphError, InputError
 from spm_opt.formats.schedule_json import schedule_from_json, schedule_to_json
+from spm_opt.formats.tables import layers_csv
 from spm_opt.graph.bands import Bands, banded, source_names
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.layout import lay_out
 from spm_opt.layout_space import rectangles
+from spm_opt.report import solve_figures
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
@@ -263,3 +267,17 @@ def test_a_file_that_names_another_layer_is_refused() -> None:
     broken = text[:cut] + text[cut:].replace(f'"{name}"', '"nobody"', 1)
     with pytest.raises(InputError, match=r"bands\[0\].layers\[0\]"):
         schedule_from_json(broken)
+
+
+def test_tables_count_the_network_as_it_was_given() -> None:
+    """Layers, groups and bytes: bands of a group are one group, and windows are nobody."""
+    for seed in SEEDS[:20]:
+        for schedule in schedules(seed):
+            figures = solve_figures(schedule, verified=True)
+            assert figures["layers"] == len(schedule.origin.layers)
+            assert figures["banded_groups"] == len(schedule.bands)
+            extra = sum(run.count - 1 for run in schedule.bands)
+            assert figures["groups"] == len(schedule.steps) - extra
+            rows = list(csv.DictReader(io.StringIO(layers_csv(schedule))))
+            booked = sum(int(r["dram_weight_bytes"]) + int(r["dram_feature_map_bytes"]) for r in rows)
+            assert booked == schedule.claims.dram_bytes

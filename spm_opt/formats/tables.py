@@ -91,10 +91,17 @@ def _charged(schedule: Schedule, layers: dict[str, Layer], transfer: Transfer) -
     if transfer.role == "weights":
         return transfer.tensor
     network = schedule.network
+    step = schedule.steps[transfer.need_step if transfer.kind == "load" else transfer.step]
     if transfer.kind == "load":
-        for name in schedule.steps[transfer.need_step].layers:
-            if any(operand.tensor == transfer.tensor for operand in layers[name].inputs):
-                return name
+        shown = {transfer.tensor}
+        for layer in (layers[name] for name in step.layers):
+            if any(operand.tensor in shown for operand in layer.inputs):
+                if layer.name not in network.windows:
+                    return layer.name
+                shown.add(layer.output)
+    if transfer.tensor in network.columnar and transfer.channels is not None:
+        # a band's columns of a map, made by the last of its layers that computes
+        return next(name for name in reversed(step.layers) if not name.endswith("#join"))
     producer = network.producer.get(transfer.tensor)
     if producer is None:
         return schedule.steps[transfer.need_step].layers[0]

@@ -279,5 +279,7 @@ def test_tables_count_the_network_as_it_was_given() -> None:
             extra = sum(run.count - 1 for run in schedule.bands)
             assert figures["groups"] == len(schedule.steps) - extra
             rows = list(csv.DictReader(io.StringIO(layers_csv(schedule))))
-            booked = sum(int(r["dram_weight_bytes"]) + int(r["dram_feature_map_bytes"]) for r in rows)
+            booked = sum(
+                int(r["dram_weight_bytes"]) + int(r["dram_feature_map_bytes"]) for r in rows
+            )
             assert booked == schedule.claims.dram_bytes

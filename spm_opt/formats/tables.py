@@ -53,8 +53,9 @@ def layers_csv(schedule: Schedule) -> str:
     for command in schedule.computes:
         computes[command.layer].append(command)
     transfers: dict[str, list[Transfer]] = defaultdict(list)
+    booked = _Booked(schedule)
     for transfer in schedule.transfers:
-        transfers[_charged(schedule, layers, transfer)].append(transfer)
+        transfers[booked.layer(transfer)].append(transfer)
     resident = _resident_bytes(schedule)
     rows = (
         _layer_row(schedule, layers[name], commands, transfers[name], resident)
@@ -86,26 +87,34 @@ def _layer_row(
     )  # fmt: skip
 
 
-def _charged(schedule: Schedule, layers: dict[str, Layer], transfer: Transfer) -> str:
-    """Layer that a transfer is booked on."""
-    if transfer.role == "weights":
-        return transfer.tensor
-    network = schedule.network
-    step = schedule.steps[transfer.need_step if transfer.kind == "load" else transfer.step]
-    if transfer.kind == "load":
-        shown = {transfer.tensor}
-        for layer in (layers[name] for name in step.layers):
-            if any(operand.tensor in shown for operand in layer.inputs):
-                if layer.name not in network.windows:
-                    return layer.name
-                shown.add(layer.output)
-    if transfer.tensor in network.columnar and transfer.channels is not None:
-        # a band's columns of a map, made by the last of its layers that computes
-        return next(name for name in reversed(step.layers) if not name.endswith("#join"))
-    producer = network.producer.get(transfer.tensor)
-    if producer is None:
-        return schedule.steps[transfer.need_step].layers[0]
-    return network.layers[producer].name
+class _Booked:
+    """Layers that transfers are booked on: who reads what is loaded first, who made what is stored.
+
+    What is loaded for nobody, and what nobody computed, is booked on the first layer of its step.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.steps = schedule.steps
+        self.readers: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        self.writers: dict[tuple[int, int], str] = {}
+        self.idle = {name for step in schedule.steps for name in step.layers}
+        for compute in schedule.computes:
+            self.idle.discard(compute.layer)
+            self.writers[compute.step, compute.output] = compute.layer
+            for buffer in compute.inputs:
+                self.readers[buffer].append((compute.step, compute.layer))
+
+    def layer(self, transfer: Transfer) -> str:
+        """The layer of one transfer."""
+        if transfer.role == "weights":
+            return transfer.tensor
+        if transfer.kind == "store":
+            found = self.writers.get((transfer.step, transfer.buffer))
+        else:
+            readers = self.readers[transfer.buffer]
+            found = next((name for step, name in readers if step >= transfer.need_step), None)
+        step = self.steps[transfer.step if transfer.kind == "store" else transfer.need_step]
+        return found or next((name for name in step.layers if name not in self.idle), "")
 
 
 def _resident_bytes(schedule: Schedule) -> list[int]:

@@ -84,16 +84,21 @@ def make_candidates(
         for banded in banded_groups(site, longest):
             pricer.add_banded(site, banded)
     candidates, recipes = _with_elided(site, *pricer.candidates())
-    require_cover(site, candidates)
+    _require_space(site, candidates, recipes)
     return candidates, recipes
 
 
-def require_cover(site: Site, candidates: tuple[Candidate, ...]) -> None:
-    """Raise SpmTooSmallError where some part can run in no way; it names what needs most."""
+def _require_space(
+    site: Site, candidates: tuple[Candidate, ...], recipes: tuple[Recipe, ...]
+) -> None:
+    """Raise SpmTooSmallError where stripes do not fit, and bands do not make up for it."""
+    least, layer = minimum_spm_bytes(site.network, site.hardware)
+    capacity = site.hardware.spm.capacity_bytes
+    if least <= capacity:
+        return
     covered = {part for c in candidates for part in range(c.first, c.end)}
-    if len(covered) < len(site.parts):
-        least, layer = minimum_spm_bytes(site.network, site.hardware)
-        raise SpmTooSmallError(layer, least, site.hardware.spm.capacity_bytes)
+    if len(covered) < len(site.parts) or not any(recipe.bands for recipe in recipes):
+        raise SpmTooSmallError(layer, least, capacity)
 
 
 def cut_costs(dram: Dram) -> Cut:

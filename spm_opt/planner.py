@@ -97,10 +97,7 @@ def plan_all(
     restrict: Restrict | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
-    if params.tilings == "rows":
-        least, layer = minimum_spm_bytes(network, hardware)
-        if least > hardware.spm.capacity_bytes:
-            raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
+    _require_space(network, hardware, params)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
     spent = dict.fromkeys(strategies, 0.0)
@@ -124,12 +121,24 @@ def plan_all(
             own.began -= spent[strategy] + shared
             answer = _answer(world, own, best)
             spent[strategy] = own.seconds
-            if _is_cut_short(answer, best.get(strategy)):
+            if answer is None or _is_cut_short(answer, best.get(strategy)):
                 continue
             bounds[strategy].append(answer.bound)
             if strategy not in best or _rank(answer) < _rank(best[strategy]):
                 best[strategy] = answer
     return tuple(_schedule(best[s], min(bounds[s]), s, params, tried, spent[s]) for s in strategies)
+
+
+def _require_space(network: Network, hardware: Hardware, params: SolveParams) -> None:
+    """Raise SpmTooSmallError before anything else is said, where nothing can be planned."""
+    least, layer = minimum_spm_bytes(network, hardware)
+    if least <= hardware.spm.capacity_bytes:
+        return
+    if params.tilings == "rows":
+        raise SpmTooSmallError(layer, least, hardware.spm.capacity_bytes)
+    # bands of columns may fit where stripes do not: only their candidates tell
+    name, order = next(iter(distinct_orders(network, 1).items()))
+    make_world(network, hardware, params, name, order)
 
 
 def _is_cut_short(answer: Answer, best: Answer | None) -> bool:
@@ -169,8 +178,14 @@ def make_world(
     return World(name, site, problem, recipes)
 
 
-def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer:
-    """The best placed plan of a strategy in one order."""
+def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | None:
+    """The best placed plan of a strategy in one order; None where another order has the only one.
+
+    Raises
+    ------
+    SolverError
+        Where there is none at all.
+    """
     objective, strategy = clock.params.objective, clock.params.strategy
     problem = RESTRICTIONS[strategy](world.problem, world.recipes)
     search = Search(world, problem, clock)
@@ -179,6 +194,8 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer:
     if not search.found:
         stand_ins(search)
     search.run()
+    if not search.found and strategy in known:
+        return None
     if not search.found:
         raise SolverError(f"no {strategy} schedule was found within the limits")
     best = min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))

@@ -85,6 +85,9 @@ def _session(file: str) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # higher levels compute quantised models in integers, which saturate at 16 bits on processors
+    # without dot products of bytes: another number on another machine, many quanta off
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -92,12 +92,12 @@ class Plans:
             (planner, "minimum_spm_bytes"): lambda network, hardware: (1, "none"),
             (planner, "distinct_orders"): lambda network, limit: {"only": (0,)},
             (planner, "make_world"): lambda *arguments: world,
-            (planner, "assemble"): lambda site, placed, provenance: (provenance, placed),
+            (planner, "assemble"): lambda placed, provenance: (provenance, placed),
             (planner_search, "lay_out"): self.lay_out,
             (planner_search, "roofline_cycles"): lambda network, hardware: 0,
             (planner_search, "run"): lambda layout, dram: layout.timeline,
-            (planner_search, "overlap"): lambda layout, dram: layout.timeline,
-            (planner_search, "widen"): lambda layout, capacity_bytes: layout,
+            (planner_search, "overlap"): lambda layout, dram, policies: layout.timeline,
+            (planner_search, "widen"): lambda layout, capacity_bytes, reserved: layout,
         }
         for (module, name), stand_in in stand_ins.items():
             self.monkeypatch.setattr(module, name, stand_in)

@@ -378,7 +378,7 @@ MALFORMED: list[tuple[Change, str]] = [
     (edit("steps", 0, depth=3), "has depth 3"),
     (edit("steps", 0, tiles=10**12), "tiles but computes 1"),
     (edit("steps", 0, channels=(0, 99)), "has channels [0, 99]"),
-    (lambda s: replace(s, version=2), "version 2"),
+    (lambda s: replace(s, version=1), "version 1"),
     (claim(macs=2**80), "claims 0: macs is"),
     (address("x", 2**80), "DRAM address of 'x'"),
 ]

@@ -117,8 +117,7 @@ class _Machine:
             self._interrupt(earliest)
             self._fill(earliest)
         # with barriers a step's own transfers stay within it
-        own = replace(transfer, step=len(self.steps), need_step=len(self.steps))
-        return self._transfer(own, earliest)
+        return self._transfer(transfer, earliest, (len(self.steps), len(self.steps)))
 
     def _fill(self, until: int, overrun: bool = False) -> None:
         """Run prefetches while the queue is idle; the last is cut at `until`, or may overrun it."""
@@ -154,11 +153,19 @@ class _Machine:
         end = self._transfer(load, self.began)
         self.awaited[load.need_step] = max(self.awaited[load.need_step], end)
 
-    def _transfer(self, transfer: Transfer, earliest: int) -> int:
-        """Run `transfer` when the queue is free and `earliest` is reached; returns its end."""
+    def _transfer(
+        self, transfer: Transfer, earliest: int, steps: tuple[int, int] | None = None
+    ) -> int:
+        """Run `transfer` when the queue is free and `earliest` is reached; returns its end.
+
+        `steps` are its own and the one that needs it, where they are others than it says.
+        """
         begin = max(self.dma, earliest)
         self.dma = begin + transfer.end_cycle
-        self.transfers.append(replace(transfer, start_cycle=begin, end_cycle=self.dma))
+        step, need = steps or (transfer.step, transfer.need_step)
+        self.transfers.append(
+            replace(transfer, step=step, need_step=need, start_cycle=begin, end_cycle=self.dma)
+        )
         return self.dma
 
 

@@ -117,17 +117,24 @@ def best_fit(
 
 def lowest_first(rectangles: Sequence[Rectangle], near: Sequence[Sequence[int]]) -> list[int]:
     """Place, again and again, the rectangle whose lowest free offset is lowest."""
-    offsets = [-1] * len(rectangles)
+    offsets, floors = [-1] * len(rectangles), [0] * len(rectangles)
+    #: whether something was placed where a rectangle was to lie; else its floor still is the lowest
+    met = [False] * len(rectangles)
     waiting = [(0, r.begin, -r.size, i) for i, r in enumerate(rectangles)]
     heapify(waiting)
     while waiting:
         floor, begin, size, i = heappop(waiting)
         # floors only rise: what is out of date is put back
-        now = _lowest_gap(rectangles, offsets, near[i], -size)
+        now = _lowest_gap(rectangles, offsets, near[i], -size) if met[i] else floor
+        met[i] = False
         if now > floor:
+            floors[i] = now
             heappush(waiting, (now, begin, size, i))
-        else:
-            offsets[i] = now
+            continue
+        offsets[i] = now
+        for j in near[i]:
+            if floors[j] < now - size and now < floors[j] + rectangles[j].size:
+                met[j] = True
     return offsets
 
 

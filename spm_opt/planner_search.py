@@ -367,14 +367,18 @@ def stand_ins(search: Search) -> None:
     """Plans that are found fast, for whoever interrupts."""
     params, world, began = search.clock.params, search.world, search.clock.seconds
     for problem in _stand_in_problems(search):
-        solved = solve_dynamic(
-            problem, prices(problem, params.objective), STAND_IN_STATES, search.clock.over
-        )
+        # the first is found whatever it takes: there is to be a plan, however short the limit
+        over = search.clock.over if search.found else _never
+        solved = solve_dynamic(problem, prices(problem, params.objective), STAND_IN_STATES, over)
         if solved.decision is not None:
             quick = problem.prefetch
             search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick))
-        if search.clock.seconds - began > STAND_IN * params.time_limit:
+        if search.found and search.clock.seconds - began > STAND_IN * params.time_limit:
             return
+
+
+def _never() -> bool:
+    return False
 
 
 def _stand_in_problems(search: Search) -> Iterator[Problem]:

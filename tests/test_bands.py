@@ -40,6 +40,7 @@ from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
 from spm_opt.verify import verify
+from spm_opt.verify.commands import verify_commands
 
 SEEDS = range(60)
 
@@ -101,7 +102,9 @@ def test_plans_in_bands_pass_the_checker_and_the_simulator(seed: int) -> None:
     for schedule in schedules(seed):
         assert schedule.bands
         assert verify(schedule) == ()
-        simulation = simulate(lower(schedule), schedule.hardware)
+        stream = lower(schedule)
+        assert verify_commands(schedule, stream) == ()
+        simulation = simulate(stream, schedule.hardware)
         assert simulation.latency_cycles == schedule.claims.latency_cycles
         assert schedule_from_json(schedule_to_json(schedule)) == schedule
 

@@ -359,3 +359,13 @@ def test_runs_repeat(seed: int):
     first, second = (solved(network, chip, deterministic_limit=5.0).schedule for _ in range(2))
     timeless = replace(first.provenance, solve_seconds=0.0)
     assert replace(first, provenance=timeless) == replace(second, provenance=timeless)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("objective", ["latency", "dram"])
+def test_the_shortest_limit_gives_a_plan(strategy: str, objective: str):
+    found = [
+        spm_opt.solve(*case, strategy=strategy, objective=objective, workers=1, time_limit=1e-6)
+        for case in (random_case(3), random_case(4))
+    ]
+    assert all(result.verified for result in found)

@@ -35,7 +35,7 @@ def layouts(facts: Facts) -> dict[str, ChannelLayout]:
     """How one row of every map is laid; a piece has channels, even where nothing ever cuts them."""
     found = {tensor: facts.layout(tensor) for tensor in facts.schedule.network.tensors}
     for (inner, outer), (begin, end) in facts.pieces.items():
-        found[inner] = ChannelLayout(1, end - begin, found[outer].rest_bytes)
+        found[inner] = ChannelLayout(found[outer].lead, end - begin, found[outer].rest_bytes)
     return found
 
 

@@ -74,6 +74,7 @@ class _Teller:
         #: new parts of each old part: one, or one a band
         self.parts_of: dict[int, list[int]] = {}
         self.positions_of: dict[str, int] = {}
+        self.source_positions = {site.layer_at(p).name: p for p in range(len(site.order))}
         order, parts = self._order()
         self.site = replace(
             make_site(self.banded.network, site.hardware, order, site.aliases, parts),
@@ -124,7 +125,7 @@ class _Teller:
 
     def _parts(self, name: str, index: int, begin: int) -> list[Part]:
         """Parts of a layer, as those of the layer that it stands for; windows have one."""
-        known = self._source_positions
+        known = self.source_positions
         position = known.get(name, known.get(name.rpartition("#")[0]))
         if position is None or name in self.banded.joins:
             return [Part(index, None, 0)]
@@ -134,10 +135,6 @@ class _Teller:
             self.parts_of.setdefault(number, []).append(begin + len(found))
             found.append(Part(index, part.channels, part.weight_bytes))
         return found
-
-    @property
-    def _source_positions(self) -> Mapping[str, int]:
-        return {self.source.layer_at(p).name: p for p in range(len(self.source.order))}
 
     # ---------------------------------------------------------------- candidates
 

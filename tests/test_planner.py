@@ -223,10 +223,10 @@ def test_the_objective_outweighs_the_other_cost(objective: str, most: int):
 
 SEEDS = st.integers(0, 10**6)
 LIMITS = settings(
-    max_examples=30, deadline=None, derandomize=True, database=None,
+    max_examples=20, deadline=None, derandomize=True, database=None,
     phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-FEW = settings(LIMITS, max_examples=10)
+FEW = settings(LIMITS, max_examples=7)
 QUICK = {"time_limit": 30.0, "workers": 1}
 
 

@@ -165,7 +165,7 @@ def test_solvers_find_what_no_plan_with_joined_maps_beats():
 
 
 def test_solvers_and_machine_agree_on_networks():
-    seen = check_networks(range(32), patience=2_500)
+    seen = check_networks(range(48), patience=2_500)
     assert seen["plan"] >= 60
     assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",

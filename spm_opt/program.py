@@ -104,7 +104,7 @@ def emit_c(
 
     found = _schedule(schedule)
     _require_valid(found)
-    files = emit_project(found, _values(found.network, weights, seed))
+    files = emit_project(found, _values(found.origin, weights, seed))
     return _write(Path(directory), files)
 
 

@@ -35,6 +35,7 @@ from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.layout import lay_out
 from spm_opt.layout_space import rectangles
+from spm_opt.program import emit_c, run_c
 from spm_opt.report import solve_figures
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
@@ -286,3 +287,12 @@ def test_tables_count_the_network_as_it_was_given() -> None:
                 int(r["dram_weight_bytes"]) + int(r["dram_feature_map_bytes"]) for r in rows
             )
             assert booked == schedule.claims.dram_bytes
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
+def test_a_plan_in_bands_is_emitted_and_run_by_its_users(tmp_path) -> None:
+    """Numbers are drawn, or read, for the network as it was given."""
+    schedule = next(s for seed in SEEDS for s in schedules(seed))
+    emit_c(schedule, tmp_path)
+    ran = run_c(tmp_path)
+    assert ran.bytes_loaded + ran.bytes_stored == schedule.claims.dram_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TypeAlias
@@ -53,6 +53,34 @@ class Answer:
     placed: Placed
     value: int
     bound: int
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether no plan of its order is better."""
+        return self.bound == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One plan space of a network.
+
+    Attributes
+    ----------
+    name : str
+        Name of the order.
+    again : bool
+        Whether the order has been tried, with aliases, and is tried without.
+    """
+
+    name: str
+    order: tuple[int, ...]
+    params: SolveParams
+    again: bool = False
+
+    @property
+    def label(self) -> str:
+        """For whoever watches."""
+        return f"{self.name} order" + (" without aliases" if self.again else "")
 
 
 def plan(
@@ -104,29 +132,36 @@ def plan_all(
     clock = Clock(params, progress, stop)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
-    for name, order in distinct_orders(network, params.orders).items():
-        # as long as another order of the same length ends within the limit
+    names: set[str] = set()
+    for variant in _variants(network, params, best):
+        # as long as another one of the same length ends within the limit
         if tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies):
             break
-        clock.tell(f"candidates, {name} order", None)
+        clock.tell(f"candidates, {variant.label}", None)
         began = time.monotonic()
-        world = make_world(network, hardware, params, name, order, longest)
+        world = make_world(network, hardware, variant.params, variant.name, variant.order, longest)
         if restrict is not None:
             world = replace(world, problem=restrict(world.site, world.problem))
         shared = time.monotonic() - began
         tried += 1
+        names.add(variant.name)
         for strategy in sorted(strategies, key=lambda s: s == "joint"):
-            own = Clock(replace(params, strategy=strategy), progress, stop)
+            rival = best.get(strategy)
+            if variant.again and rival is not None and rival.is_proven:
+                continue
+            own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= spent[strategy] + shared
             answer = _answer(world, own, best)
             spent[strategy] = own.seconds
-            if answer is None or _is_cut_short(answer, best.get(strategy)):
+            if answer is None or _counts_as_untried(answer, rival, variant.again):
                 continue
             bounds[strategy].append(answer.bound)
-            if strategy not in best or _rank(answer) < _rank(best[strategy]):
+            if rival is None or _rank(answer) < _rank(rival):
                 best[strategy] = answer
-    return tuple(_schedule(best[s], min(bounds[s]), s, params, tried, spent[s]) for s in strategies)
+    return tuple(
+        _schedule(best[s], min(bounds[s]), s, params, len(names), spent[s]) for s in strategies
+    )
 
 
 def _require_space(network: Network, hardware: Hardware, params: SolveParams) -> None:
@@ -141,14 +176,30 @@ def _require_space(network: Network, hardware: Hardware, params: SolveParams) ->
     make_world(network, hardware, params, name, order)
 
 
-def _is_cut_short(answer: Answer, best: Answer | None) -> bool:
-    """Whether an order's search ended without proof, and with nothing better than a proven plan.
+def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) -> Iterator[Variant]:
+    """The orders; then, while an answer has no proof, the same once more without aliases.
 
-    Such an order counts as not tried: the bound is that of the orders whose search was finished.
+    Aliases save space in every plan, but what is best with more space is not always as well
+    placed and timed: so allowing them never makes a latency worse, where time is enough.
     """
-    if best is None or best.bound < best.value:
+    orders = distinct_orders(network, params.orders)
+    for name, order in orders.items():
+        yield Variant(name, order, params)
+    if params.aliases:
+        for name, order in orders.items():
+            if not all(answer.is_proven for answer in best.values()):
+                yield Variant(name, order, replace(params, aliases=False), again=True)
+
+
+def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool) -> bool:
+    """Whether an answer is dropped, and its bound with it.
+
+    So where a search ended without proof and with nothing better than a proven plan, and where a
+    second search of an order found nothing better: the bound is that of what was searched.
+    """
+    if rival is None or _rank(answer) < _rank(rival):
         return False
-    return answer.bound < answer.value and _rank(answer) >= _rank(best)
+    return again or (rival.is_proven and not answer.is_proven)
 
 
 def _rank(answer: Answer) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from oracles import cost_of
 from random_worlds import random_chip, random_network
@@ -342,6 +342,16 @@ def proposals(network: Network, chip: Hardware) -> set[tuple[object, ...]]:
         assume(False)
         raise
     return {(replace(c, recipe=0), recipes[c.recipe]) for c in candidates}
+
+
+@settings(FEW, phases=(Phase.explicit, Phase.generate))
+@given(SEEDS)
+@example(27)
+@example(347)
+def test_aliases_never_hurt(seed: int):
+    network, chip = random_case(seed)
+    without = solved(network, chip, aliases=False)
+    assert solved(network, chip).latency_cycles <= without.latency_cycles
 
 
 @FEW

@@ -26,11 +26,25 @@ FACTORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One plan on a larger machine.
+    """The fastest plan known for a larger machine.
 
-    ``verdict`` is ``proven`` where its latency is below the bound of the plan at hand, so that no
-    plan on the machine as it is can equal it; ``found`` where it is below that plan's latency;
-    ``none`` where nothing better was found within the limit.
+    Whatever runs on a smaller machine runs on a larger one, no slower: engines keep their order,
+    and nothing takes longer. So where the search finds nothing faster within its limit, the plan of
+    the point before, or the plan at hand, stands.
+
+    Attributes
+    ----------
+    value : str
+        What the machine has of the resource.
+    latency_cycles, dram_bytes : int
+        Of that plan; where it stands for a smaller machine, at most these cycles.
+    status : str
+    gap : float
+        Of the search at this point.
+    verdict : str
+        ``proven``: faster than the point before, and below the bound of the plan at hand, so that
+        no plan on the machine as it is can equal it; ``found``: faster than the point before;
+        ``none``: nothing faster was found within the limit.
     """
 
     value: str
@@ -114,7 +128,12 @@ class _Asker:
         self, name: str, title: str, machines: Sequence[Hardware], write: Callable[[Hardware], str]
     ) -> dict[str, Any]:
         """All plans along one resource, and what they say together."""
-        points = [self._point(machine, write(machine)) for machine in machines]
+        points: list[Point] = []
+        claims = self.schedule.claims
+        best = claims.latency_cycles, claims.dram_bytes
+        for machine in machines:
+            points.append(self._point(machine, write(machine), best))
+            best = points[-1].latency_cycles, points[-1].dram_bytes
         return {
             "name": name,
             "title": title,
@@ -122,20 +141,19 @@ class _Asker:
             "points": [asdict(point) for point in points],
         }
 
-    def _point(self, machine: Hardware, value: str) -> Point:
+    def _point(self, machine: Hardware, value: str, best: tuple[int, int]) -> Point:
+        """Search on one machine; `best` are cycles and bytes of the fastest plan so far."""
         made = self.schedule.provenance
         found = self.solve(
             self.schedule.origin, machine, strategy=made.strategy, objective=made.objective,
             prefetch=made.prefetch, time_limit=self.time_limit, seed=made.seed,
             workers=made.workers,
         )  # fmt: skip
-        latency = found.latency_cycles
-        verdict = "none"
-        if latency < self.schedule.claims.latency_cycles:
+        latency, verdict = found.latency_cycles, "none"
+        if latency < best[0]:
+            best = latency, found.schedule.claims.dram_bytes
             verdict = "proven" if latency < made.latency_lower_bound_cycles else "found"
-        return Point(
-            value, latency, found.schedule.claims.dram_bytes, found.status, found.gap, verdict
-        )
+        return Point(value, *best, found.status, found.gap, verdict)
 
     def _headline(self, name: str, now: str, points: Sequence[Point]) -> str:
         """The least step that helps, in one sentence."""

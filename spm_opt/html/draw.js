@@ -105,7 +105,7 @@ class MapPainter extends Painter {
         context.fillStyle = kinds[b[BUFFER.kind]][1];
         context.fillRect(x, y, w, h);
         this.edge(b, x, y, w, h);
-        if (w > 12 && h > 12) this.name(b, x, y, w, h);
+        if (!faded && w > 12 && h > 12) this.name(n, x, y, w, h);
         context.globalAlpha = 1;
         if (n === hovered || (chosen && chosen.has(n))) this.mark(x, y, w, h, n === hovered);
       });
@@ -140,8 +140,9 @@ class MapPainter extends Painter {
     this.context.strokeRect(x, y, width, height);
   }
 
-  name(b, x, y, width, height) {
-    const left = Math.max(x, LEFT), right = Math.min(x + width, this.width - RIGHT);
+  name(n, x, y, width, height) {
+    const b = this.plan.buffers[n], end = this.view.covered.has(n) ? this.x(this.view.covered.get(n)) : Infinity;
+    const left = Math.max(x, LEFT), right = Math.min(x + width, this.width - RIGHT, end);
     const up = Math.max(y, TOP), down = Math.min(y + height, this.height - BOTTOM);
     const colour = inkOn(this.plan.kinds[b[BUFFER.kind]][1]);
     nameBox(this.context, this.plan.texts[b[BUFFER.tensor]], left, up, right - left, down - up, colour);

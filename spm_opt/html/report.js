@@ -37,10 +37,35 @@ function fillSummary() {
   });
   const heads = ["", ...PLANS.map((plan) => plan.label), ...(two ? ["difference"] : [])];
   byId("summary-body").append(plainTable(heads, rows));
-  if (DATA.strategies.length > 1) byId("summary-body").append(strategies());
+  const beside = make("div", { class: "beside" });
+  if (DATA.strategies.length > 1) beside.append(strategies());
+  VIEWS.forEach((view) => beside.append(longestWaits(view)));
+  byId("summary-body").append(beside);
   for (const plan of PLANS) {
     for (const text of plan.figures.warnings) byId("summary-body").append(make("p", { class: "note" }, `warning: ${text}`));
   }
+}
+
+// Stalls of one plan by what they wait for, the longest first.
+function causesOf(view) {
+  const causes = new Map(), { plan } = view, length = (s) => s[STALL.end] - s[STALL.begin];
+  for (const s of plan.stalls) {
+    const key = `${s[STALL.engine]} ${s[STALL.done] ? "" : s[STALL.text]}`;
+    const text = s[STALL.done] ? "nothing left to do" : plan.texts[s[STALL.text]];
+    const cause = causes.get(key) || { engine: ["compute", "DMA"][s[STALL.engine]], text, cycles: 0, count: 0, longest: s };
+    cause.cycles += length(s);
+    cause.count += 1;
+    if (length(s) > length(cause.longest)) cause.longest = s;
+    causes.set(key, cause);
+  }
+  return [...causes.values()].sort((a, b) => b.cycles - a.cycles);
+}
+
+function longestWaits(view) {
+  const latency = Math.max(1, view.plan.figures.latency_cycles);
+  const found = causesOf(view).filter((cause) => cause.engine === "compute").slice(0, 6), most = found.length ? found[0].cycles : 1;
+  const rows = found.map((c) => [c.text, make("td", { class: "barcell" }, bar(c.cycles, most, WAIT_COLOUR), ` ${percent(c.cycles / latency)}`)]);
+  return plainTable(["compute waits for", "share of the latency"], rows, two ? view.plan.label : null);
 }
 
 function bar(value, most, colour = "#0072b2") {
@@ -104,7 +129,11 @@ function fillPlots() {
   press("pan-right", () => TIME.pan(0.25));
   press("fit", fitAll);
   window.addEventListener("resize", schedulePaint);
-  window.addEventListener("beforeprint", () => { TIME.fit(); VIEWS.forEach((view) => { view.fit(); view.paint(); }); });
+  window.addEventListener("beforeprint", () => {
+    TIME.fit();
+    VIEWS.forEach((view) => { view.fit(); view.paint(); });
+    ALL_TABLES.forEach((table) => table.more(Infinity));
+  });
 }
 
 // ---------------------------------------------------------------- one layer
@@ -208,17 +237,8 @@ function fillLayers() {
 
 function fillStalls() {
   VIEWS.forEach((view) => {
-    const causes = new Map(), { plan } = view;
-    for (const s of plan.stalls) {
-      const key = `${s[STALL.engine]} ${s[STALL.done] ? "" : s[STALL.text]}`, cause = causes.get(key) || { engine: s[STALL.engine], text: s[STALL.done] ? "nothing left to do" : plan.texts[s[STALL.text]], cycles: 0, count: 0, longest: s };
-      cause.cycles += s[STALL.end] - s[STALL.begin];
-      cause.count += 1;
-      if (s[STALL.end] - s[STALL.begin] > cause.longest[STALL.end] - cause.longest[STALL.begin]) cause.longest = s;
-      causes.set(key, cause);
-    }
-    const latency = Math.max(1, plan.figures.latency_cycles);
-    const found = [...causes.values()].sort((x, y) => y.cycles - x.cycles);
-    const rows = found.map((c) => [["compute", "DMA"][c.engine], c.text, c.cycles, c.cycles / latency, c.count, c.longest[STALL.begin], c.longest]);
+    const { plan } = view, latency = Math.max(1, plan.figures.latency_cycles), found = causesOf(view);
+    const rows = found.map((c) => [c.engine, c.text, c.cycles, c.cycles / latency, c.count, c.longest[STALL.begin], c.longest]);
     const columns = [{ name: "engine", text: true }, { name: "waits for", text: true }, { name: "cycles" }, { name: "share of latency", write: percent }, { name: "stalls" }, { name: "longest from cycle" }];
     if (two) byId("stalls-body").append(make("h3", {}, plan.label));
     byId("stalls-body").append(new DataTable(columns, rows, { label: `stalls of ${plan.label}`, choose: 0, onpick: (row) => zoomTo(row[6]) }).element);
@@ -244,15 +264,17 @@ function fillHelp() {
   for (const axis of found.axes) {
     const slowest = Math.max(found.latency_cycles, ...axis.points.map((p) => p.latency_cycles));
     const rows = axis.points.map((p) => [
-      p.value, make("td", { class: "barcell" }, bar(p.latency_cycles, slowest), ` ${whole(p.latency_cycles)}`),
-      change(found.latency_cycles, p.latency_cycles), size(p.dram_bytes), `${p.status}, gap ${percent(p.gap)}`, VERDICTS[p.verdict],
+      p.value, make("td", { class: "barcell" }, bar(p.latency_cycles, slowest), ` ${p.verdict === "none" ? "≤ " : ""}${whole(p.latency_cycles)}`),
+      change(found.latency_cycles, p.latency_cycles), size(p.dram_bytes), p.verdict === "none" ? "" : `${p.status}, gap ${percent(p.gap)}`, VERDICTS[p.verdict],
     ]);
     place.append(make("h3", {}, axis.title), make("p", { class: "headline" }, axis.headline), plainTable([axis.name, "latency (cycles)", "against now", "DRAM traffic", "status", "what it says"], rows));
   }
 }
 
 const VERDICTS = {
-  proven: "better than any plan on the machine as it is", found: "better than the plan above", none: "nothing better found",
+  proven: "faster than any plan on the machine as it is",
+  found: "faster than what is known for less",
+  none: "nothing faster found; a plan for less runs here too",
 };
 
 fillSummary();

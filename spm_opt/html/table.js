@@ -1,10 +1,16 @@
 // A table that sorts by any column and is filtered by text and by the values of one column.
+const FIRST_ROWS = 120, NEXT_ROWS = 150;
+const ALL_TABLES = [];
+
 class DataTable {
   // columns: {name, text?, write?, cell?, title?}; rows: arrays of values; onpick(row) on a click.
   constructor(columns, rows, { label, choose = null, key = null, onpick = null }) {
     Object.assign(this, { columns, rows, choose, key, onpick, label });
     this.order = { column: -1, rising: true };
-    this.lines = rows.map((row) => this.line(row));
+    // made when first shown: a thousand rows at once would hold up the page
+    this.lines = new Array(rows.length);
+    this.chosen = null;
+    this.pending = [];
     this.body = make("tbody");
     this.count = make("span", { class: "note", "aria-live": "polite" });
     this.filter = make("input", { type: "search", placeholder: "filter: parts of names, all of them", "aria-label": `Filter ${label}`, oninput: () => this.show() });
@@ -15,6 +21,7 @@ class DataTable {
     this.element = make("div", {},
       make("div", { class: "filters" }, this.filter, this.select, this.count),
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, this.table));
+    ALL_TABLES.push(this);
     this.show();
   }
 
@@ -77,12 +84,31 @@ class DataTable {
       const rank = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
       kept.sort((a, b) => (rising ? 1 : -1) * rank(this.rows[a][column], this.rows[b][column]) || a - b);
     }
-    this.body.replaceChildren(...kept.map((n) => this.lines[n]));
+    this.body.replaceChildren();
+    this.pending = kept;
+    this.more(FIRST_ROWS);
     this.count.textContent = `${kept.length} of ${this.rows.length}`;
   }
 
+  // Adds rows that wait to be shown, and the rest when the page has nothing else to do.
+  more(count) {
+    const next = this.pending.splice(0, count);
+    this.body.append(...next.map((n) => this.lineOf(n)));
+    clearTimeout(this.timer);
+    if (this.pending.length) this.timer = setTimeout(() => this.more(NEXT_ROWS), 30);
+  }
+
+  lineOf(n) {
+    this.lines[n] ??= this.line(this.rows[n]);
+    this.paint(n);
+    return this.lines[n];
+  }
+
+  paint(n) { this.lines[n].classList.toggle("chosen", this.chosen !== null && this.rows[n][this.key] === this.chosen); }
+
   // Marks the rows of a layer.
   mark(value) {
-    this.lines.forEach((line, n) => line.classList.toggle("chosen", value !== null && this.rows[n][this.key] === value));
+    this.chosen = value;
+    this.lines.forEach((_, n) => this.paint(n));
   }
 }

@@ -23,6 +23,12 @@ class View {
     this.index = index;
     this.addresses = { low: 0, high: plan.capacity };
     this.stalls = [0, 1].map((engine) => plan.stalls.filter((s) => s[STALL.engine] === engine));
+    // where the name of a buffer has to end: from then on another one lies over it
+    this.covered = new Map();
+    for (const b of plan.buffers) {
+      const host = b[BUFFER.shares];
+      if (host >= 0) this.covered.set(host, Math.min(b[BUFFER.first], this.covered.get(host) ?? Infinity));
+    }
     this.hovered = -1;
     this.layer = null;
     this.onselect = () => {};

@@ -23,6 +23,8 @@ _BOX: Final = (1.06, 0.42)
 _TRACK: Final = 0.09
 _GAP: Final = 0.54
 _MARGIN: Final = 0.35
+#: inches of a page at least: title and legend need them
+_NARROWEST: Final = 7.5
 
 _INSIDE: Final[dict[str, Any]] = {"color": GREY, "linewidth": 0.9, "linestyle": "-"}
 _PINNED: Final[dict[str, Any]] = {"color": "#0072B2", "linewidth": 2.4, "linestyle": "-"}
@@ -66,7 +68,7 @@ class _Page:
     @property
     def width(self) -> float:
         """Inches of a row with its margins."""
-        return 2 * _MARGIN + self.columns * _CELL
+        return max(2 * _MARGIN + self.columns * _CELL, _NARROWEST)
 
 
 def plot_graph(schedule: Schedule, ax: Any = None) -> Any:

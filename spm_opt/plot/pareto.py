@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from spm_opt.plot.style import FONT, axes_or_new
+from spm_opt.plot.style import FONT, axes_or_new, log_axis
 
 if TYPE_CHECKING:
     from spm_opt.exploration import Exploration, ExploredPoint
@@ -41,6 +41,7 @@ def plot_staircase(found: Exploration, ax: Any = None) -> Any:
     least = found.minimum_dram_bytes / _MEBIBYTE
     ax.axhline(least, color="black", linestyle=":", label=f"minimum ({least:.2f} MiB)")
     ax.set(xlabel="scratchpad (KiB)", ylabel="DRAM traffic (MiB)", xscale="log", title=found.model)
+    log_axis(ax.xaxis)
     ax.legend(fontsize=FONT)
     return ax
 
@@ -86,6 +87,7 @@ def plot_pareto(found: Exploration, ax: Any = None) -> Any:
     ax.set_ylabel("DRAM traffic (MiB)", fontsize=FONT + 1)
     text = f"{found.model} on {found.hardware}: {len(found.points):,} points that nothing beats"
     ax.set_title(text, loc="left", fontsize=FONT + 2)
+    log_axis(ax.xaxis)
     ax.legend(fontsize=FONT)
     return ax
 

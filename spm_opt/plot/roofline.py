@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spm_opt.plot.style import FONT, INK, axes_or_new, title
+from spm_opt.plot.style import FONT, INK, axes_or_new, log_axis, title
 from spm_opt.scene import short_name
 from spm_opt.schedule import Schedule
 
@@ -60,15 +60,17 @@ def plot_roofline(schedule: Schedule, ax: Any = None) -> Any:
     _points(ax, [g for g in groups if g.moved_bytes], high, "o", "group")
     _points(ax, [g for g in groups if not g.moved_bytes], high, ">", "group that moves nothing")
     _network(ax, schedule)
-    star = (schedule.claims.macs / max(schedule.claims.dram_bytes, 1),
-            schedule.claims.macs / max(schedule.claims.latency_cycles, 1))  # fmt: skip
-    _name(ax, groups, high, [*_roof(low, high, ridge, peak), star])
     ax.set_xlabel("MACs per DRAM byte", fontsize=FONT + 1)
     ax.set_ylabel("MACs per cycle", fontsize=FONT + 1)
     ax.tick_params(labelsize=FONT)
+    log_axis(ax.xaxis)
+    log_axis(ax.yaxis)
     ax.grid(which="major", linewidth=0.4)
     title(ax, schedule, "roofline of its groups")
     ax.legend(fontsize=FONT, loc="lower right")
+    star = (schedule.claims.macs / max(schedule.claims.dram_bytes, 1),
+            schedule.claims.macs / max(schedule.claims.latency_cycles, 1))  # fmt: skip
+    _name(ax, groups, high, [*_roof(low, high, ridge, peak), star])
     return ax
 
 

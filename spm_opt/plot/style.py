@@ -13,6 +13,8 @@ from spm_opt.schedule import Schedule
 FONT: Final = 9
 #: width of a letter over the font's size, on the wide side of DejaVu Sans
 _LETTER: Final = 0.63
+#: below so many powers of ten, numbers between them are named too
+_FEW_DECADES: Final = 2.5
 #: inches from the axes to the legend below them: ticks and a label lie between
 _LEGEND_DROP: Final = 0.45
 GREY: Final = "#777777"
@@ -63,6 +65,19 @@ def size_axis(axis: Any, label: str, largest_bytes: float) -> None:
     axis.set_major_locator(MultipleLocator(step * unit))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / unit:,g}"))
     axis.set_label_text(f"{label} ({name})", fontsize=FONT + 1)
+
+
+def log_axis(axis: Any) -> None:
+    """Plain numbers along a logarithmic axis whose limits are set, few enough to stand apart."""
+    from math import log10
+
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if log10(high / low) < _FEW_DECADES else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend(ax: Any, handles: Sequence[Any], columns: int = 8) -> None:

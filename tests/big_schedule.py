@@ -6,15 +6,27 @@ from dataclasses import replace
 
 from schedule_fixture import CHIP, Draft, chain
 
+from spm_opt.graph.network import Layer
 from spm_opt.hardware import Scratchpad
 from spm_opt.schedule import Schedule
+
+
+class LongDraft(Draft):
+    """A draft that finds its layers at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.named = {layer.name: layer for layer in self.network.layers}
+
+    def layer(self, name: str) -> Layer:
+        return self.named[name]
 
 
 def long_schedule(layers: int, tiles: int = 4) -> Schedule:
     """Maps stay in the scratchpad, two by turns; weights come one layer ahead."""
     names = [f"block.{n // 10}.conv{n % 10}" for n in range(layers)]
     chip = replace(CHIP, spm=Scratchpad(65536, 32, CHIP.spm.bytes_per_cycle))
-    d = Draft(chain(4 * tiles, (8,) * (layers + 1), *names), hardware=chip)
+    d = LongDraft(chain(4 * tiles, (8,) * (layers + 1), *names), hardware=chip)
     rows = 4 * tiles
     for name in names:
         d.step(name, tiles=tiles)

@@ -84,10 +84,10 @@ class DataTable {
       const rank = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
       kept.sort((a, b) => (rising ? 1 : -1) * rank(this.rows[a][column], this.rows[b][column]) || a - b);
     }
+    this.count.textContent = `${kept.length} of ${this.rows.length}`;
     this.body.replaceChildren();
     this.pending = kept;
     this.more(FIRST_ROWS);
-    this.count.textContent = `${kept.length} of ${this.rows.length}`;
   }
 
   // Adds rows that wait to be shown, and the rest when the page has nothing else to do.

@@ -131,7 +131,7 @@ def _name(ax: Any, groups: list[_Group], edge: float, obstacles: list[tuple[floa
         for dx, dy, side in _SPOTS:
             left = x + dx * pixel - (width if side == "right" else 0)
             box = Bbox.from_bounds(left, y + dy * pixel, width, height)
-            clear = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0
+            clear = _within(box, inside)
             if clear and not any(map(box.overlaps, taken)) and not box.count_contains(marks):
                 taken.append(box)
                 ax.annotate(
@@ -139,6 +139,11 @@ def _name(ax: Any, groups: list[_Group], edge: float, obstacles: list[tuple[floa
                     textcoords="offset points", color=INK,
                 )  # fmt: skip
                 break
+
+
+def _within(box: Any, outer: Any) -> bool:
+    along = outer.x0 < box.x0 and box.x1 < outer.x1
+    return bool(along and outer.y0 < box.y0 and box.y1 < outer.y1)
 
 
 def _roof(low: float, high: float, ridge: float, peak: float) -> list[tuple[float, float]]:

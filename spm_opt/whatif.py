@@ -120,9 +120,10 @@ class _Asker:
     def __init__(
         self, schedule: Schedule, time_limit: float, solve: Callable[..., Result] | None
     ) -> None:
-        if solve is None:
-            from spm_opt.api import solve
-        self.schedule, self.time_limit, self.solve = schedule, time_limit, solve
+        from spm_opt import api
+
+        self.schedule, self.time_limit = schedule, time_limit
+        self.solve: Callable[..., Result] = api.solve if solve is None else solve
 
     def axis(
         self, name: str, title: str, machines: Sequence[Hardware], write: Callable[[Hardware], str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ from big_schedule import long_schedule
 from schedule_fixture import ALL, prefetch
 from test_scene import drawn
 
+from spm_opt import cli_plot
 from spm_opt.api import load_schedule
 from spm_opt.cli import main
 from spm_opt.exploration import Exploration, ExploredPoint
@@ -30,6 +32,8 @@ from spm_opt.schedule import Schedule
 from spm_opt.stream import COMPUTE
 
 pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
@@ -266,3 +270,18 @@ def test_plot_says_what_to_install(plan, tmp_path, monkeypatch, capsys):
 def test_a_schedule_read_again_gives_the_same_figure(plan):
     one, two = plot_memory_map(prefetch()), plot_memory_map(load_schedule(plan))
     assert rectangles(one, "#0072B2") == rectangles(two, "#0072B2")
+
+
+def test_the_example_of_the_documents_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    exec(compile(example, "figures.md", "exec"), {})
+    assert (tmp_path / "memory.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_the_documents_name_every_kind_of_figure():
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.M))
+    assert named == {kind: figure.__name__ for kind, figure in FIGURES.items()}
+    assert tuple(FIGURES) == cli_plot.KINDS

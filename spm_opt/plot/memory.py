@@ -44,8 +44,6 @@ def plot_memory_map(schedule: Schedule, ax: Any = None) -> Any:
     matplotlib Axes
     """
     from matplotlib.collections import PolyCollection
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     ax = axes_or_new(ax, 14.0, 7.0)
     scene, capacity = Scene(schedule), schedule.hardware.spm.capacity_bytes
@@ -63,15 +61,23 @@ def plot_memory_map(schedule: Schedule, ax: Any = None) -> Any:
         ax.add_collection(found)
     ax.axhline(capacity, color=INK, linewidth=1.5)
     title(ax, schedule, "what lies where in the scratchpad, and when")
+    legend(ax, _handles(schedule), 9)
+    _label(ax, scene)
+    return ax
+
+
+def _handles(schedule: Schedule) -> list[Any]:
+    """Legend entries of what occurs."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     shown = kinds_shown(b.kind for b in schedule.buffers)
     handles: list[Any] = [Patch(color=kind.colour, label=kind.label) for kind in shown]
     handles.append(Patch(color=_IDLE, label="claimed, idle"))
     if any(b.shares is not None for b in schedule.buffers):
         handles.append(Patch(facecolor="white", edgecolor=INK, linestyle="--", label="in place"))
     handles.append(Line2D([], [], color=INK, linewidth=1.5, label="capacity"))
-    legend(ax, handles, 9)
-    _label(ax, scene)
-    return ax
+    return handles
 
 
 def _boxes(scene: Scene) -> tuple[list[Box], dict[tuple[str, bool], list[Box]]]:

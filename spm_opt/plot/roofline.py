@@ -60,6 +60,15 @@ def plot_roofline(schedule: Schedule, ax: Any = None) -> Any:
     _points(ax, [g for g in groups if g.moved_bytes], high, "o", "group")
     _points(ax, [g for g in groups if not g.moved_bytes], high, ">", "group that moves nothing")
     _network(ax, schedule)
+    _dress(ax, schedule)
+    star = (schedule.claims.macs / max(schedule.claims.dram_bytes, 1),
+            schedule.claims.macs / max(schedule.claims.latency_cycles, 1))  # fmt: skip
+    _name(ax, groups, high, [*_roof(low, high, ridge, peak), star])
+    return ax
+
+
+def _dress(ax: Any, schedule: Schedule) -> None:
+    """Axes, title and legend; the limits are set."""
     ax.set_xlabel("MACs per DRAM byte", fontsize=FONT + 1)
     ax.set_ylabel("MACs per cycle", fontsize=FONT + 1)
     ax.tick_params(labelsize=FONT)
@@ -68,10 +77,6 @@ def plot_roofline(schedule: Schedule, ax: Any = None) -> Any:
     ax.grid(which="major", linewidth=0.4)
     title(ax, schedule, "roofline of its groups")
     ax.legend(fontsize=FONT, loc="lower right")
-    star = (schedule.claims.macs / max(schedule.claims.dram_bytes, 1),
-            schedule.claims.macs / max(schedule.claims.latency_cycles, 1))  # fmt: skip
-    _name(ax, groups, high, [*_roof(low, high, ridge, peak), star])
-    return ax
 
 
 def _groups(schedule: Schedule) -> list[_Group]:

@@ -15,6 +15,7 @@ const COMPUTE_COLOUR = "#009E73", WAIT_COLOUR = "#D55E00", DONE_COLOUR = "#BBBBB
 
 const byId = (id) => document.getElementById(id);
 const whole = (n) => n.toLocaleString("en-US");
+const tiles = (n, axis) => `${n} ${n === 1 ? "tile" : "tiles"} of ${axis}`;
 const percent = (x) => (100 * x).toFixed(2) + " %";
 
 function size(bytes) {

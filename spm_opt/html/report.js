@@ -163,7 +163,7 @@ function details(view) {
   return make("div", {},
     make("h3", {}, two ? `${name}, ${plan.label}` : name),
     line("group", group.join(", ")),
-    line("steps", `${steps[0]}${steps.length > 1 ? ` to ${steps[steps.length - 1]}` : ""}, ${step[STEP.tiles]} tiles of ${step[STEP.axis]}, depth ${step[STEP.depth]}, halo ${step[STEP.halo]}; cycles ${whole(step[STEP.start])} to ${whole(last[STEP.end])}`),
+    line("steps", `${steps[0]}${steps.length > 1 ? ` to ${steps[steps.length - 1]}` : ""}, ${tiles(step[STEP.tiles], step[STEP.axis])}, depth ${step[STEP.depth]}, halo ${step[STEP.halo]}; cycles ${whole(step[STEP.start])} to ${whole(last[STEP.end])}`),
     line("reads", links.join("; ") || "nothing"), line("read by", readers.join("; ") || "nobody"),
     make("button", { type: "button", onclick: () => { TIME.place(step[STEP.start], Math.max(20, last[STEP.end] - step[STEP.start])); TIME.zoom(1.3, (TIME.begin + TIME.end) / 2); schedulePaint(); } }, "zoom to it"),
     movesTable(moves, texts));

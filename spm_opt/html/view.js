@@ -107,7 +107,7 @@ class View {
     const { texts } = this.plan, span = (a, b) => `cycles ${whole(a)} to ${whole(b)} (${whole(b - a)})`;
     if (lane === "groups") {
       return `step ${n}: ${record[STEP.layers].map((place) => texts[place]).join(", ")}\n` +
-        `${record[STEP.tiles]} tiles of ${record[STEP.axis]}\n${span(record[STEP.start], record[STEP.end])}`;
+        `${tiles(record[STEP.tiles], record[STEP.axis])}\n${span(record[STEP.start], record[STEP.end])}`;
     }
     if (lane === "compute") return `compute ${texts[record[TASK.layer]]}, step ${record[TASK.step]}, tile ${record[TASK.tile]}\n${span(record[TASK.start], record[TASK.end])}`;
     if (lane === "DMA") {

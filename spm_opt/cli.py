@@ -20,6 +20,8 @@ from spm_opt import __version__
 from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
 from spm_opt.cli_emit import EMIT_EPILOG, emit
 from spm_opt.cli_explore import EXPLORE_EPILOG, explore
+from spm_opt.cli_plot import PLOT_EPILOG, plot
+from spm_opt.cli_report import REPORT_EPILOG, report
 from spm_opt.cli_run import RUN_EPILOG, run
 from spm_opt.cli_settings import parse_dims, parse_overrides
 from spm_opt.cli_simulate import simulate
@@ -98,7 +100,7 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="DIR", readable=False,
-        help="write schedule.json, commands.json, allocation.csv, layers.csv, listing.txt there",
+        help="write schedule.json and what tells of it (commands, tables, listing, trace) there",
     ),
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
@@ -338,6 +340,8 @@ app.command(epilog=EMIT_EPILOG)(emit)
 app.command(epilog=RUN_EPILOG)(run)
 app.command(epilog=ALLOC_EPILOG)(alloc)
 app.command(epilog=EXPLORE_EPILOG)(explore)
+app.command(epilog=PLOT_EPILOG)(plot)
+app.command(epilog=REPORT_EPILOG)(report)
 
 
 @app.command("list", epilog=EPILOG)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from spm_opt.simulate import Cause
 
 #: what `Result.save` writes; the schedule last, so that where it stands the others do too
-FILES: Final = ("allocation.csv", "layers.csv", "listing.txt", COMMANDS_FILE, "schedule.json")
+FILES: Final = (
+    "allocation.csv", "layers.csv", "listing.txt", "trace.json", COMMANDS_FILE, "schedule.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -254,12 +256,15 @@ def _texts(schedule: Schedule) -> dict[str, str]:
     from spm_opt.formats.schedule_json import schedule_to_json
     from spm_opt.formats.tables import allocation_csv, layers_csv
     from spm_opt.simulate import simulate
+    from spm_opt.trace import trace_json
 
     stream = lower(schedule)
+    simulation = simulate(stream, schedule.hardware)
     return {
         "allocation.csv": allocation_csv(schedule),
         "layers.csv": layers_csv(schedule),
-        "listing.txt": listing(schedule, stream, simulate(stream, schedule.hardware)),
+        "listing.txt": listing(schedule, stream, simulation),
+        "trace.json": trace_json(schedule, stream, simulation),
         COMMANDS_FILE: commands_to_json(stream),
         "schedule.json": schedule_to_json(schedule),
     }

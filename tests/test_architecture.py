@@ -25,8 +25,9 @@ FLOORS = {
     "cpsat": 5, "baselines": 5, "dynamic": 5, "bounds": 5, "late": 5, "peak": 5,
     "banding": 6, "layout": 6, "timeline": 6, "overlap": 6, "widen": 6, "assemble": 6,
     "commands": 7, "footprint": 7, "planner": 7,
-    "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
-    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9,
+    "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8, "scene": 8,
+    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9, "trace": 8,
+    "html": 9, "whatif": 9,
     "cli": 10,
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from spm_opt.progress import STOPPING
 from spm_opt.result import FILES, Result
 
 TEXTS = {
+    "trace.json": "{}",
     "allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n", "commands.json": "c\n",
 }  # fmt: skip
 
@@ -43,6 +44,7 @@ def planner(monkeypatch):
             Simulation=object,
         ),
         "emit.listing": room(listing=lambda schedule, *run: TEXTS["listing.txt"]),
+        "trace": room(trace_json=lambda schedule, *run: TEXTS["trace.json"]),
         "formats.commands_json": room(commands_to_json=lambda stream: TEXTS["commands.json"]),
         "formats.tables": room(
             allocation_csv=lambda schedule: TEXTS["allocation.csv"],
@@ -134,7 +136,7 @@ def test_the_defaults_are_those_that_the_help_promises(planner):
     assert params.interleave == "auto"
 
 
-def test_solve_writes_its_four_files(planner, capsys, tmp_path):
+def test_solve_writes_its_files(planner, capsys, tmp_path):
     folder = tmp_path / "new" / "plan"
     assert main(["solve", "tiny", "--json", "-o", str(folder)]) == 0
     one_object(capsys.readouterr().out)

@@ -53,7 +53,7 @@ def layers_csv(schedule: Schedule) -> str:
     for command in schedule.computes:
         computes[command.layer].append(command)
     transfers: dict[str, list[Transfer]] = defaultdict(list)
-    booked = _Booked(schedule)
+    booked = BookedLayers(schedule)
     for transfer in schedule.transfers:
         transfers[booked.layer(transfer)].append(transfer)
     resident = _resident_bytes(schedule)
@@ -87,7 +87,7 @@ def _layer_row(
     )  # fmt: skip
 
 
-class _Booked:
+class BookedLayers:
     """Layers that transfers are booked on: who reads what is loaded first, who made what is stored.
 
     What is loaded for nobody, and what nobody computed, is booked on the first layer of its step.

@@ -1,6 +1,7 @@
 """The model of row-stationary execution beside the published measurements of Eyeriss.
 
     python benchmarks/eyeriss.py [--net alexnet|vgg16] [--json] [--write]
+    python benchmarks/eyeriss.py --dataflows [--json] [--write]
 
 AlexNet with its published mapping, VGG-16 with the model's own of least energy. Exit code 1 where
 the model is further from the chip than the limits below. ``--write`` puts the table into
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import dataflows
 import yaml
 from page import ROOT, write_section
 
@@ -157,13 +159,36 @@ def record(net: str, rows: list[Row], whole: Row, failures: list[str]) -> dict[s
     }
 
 
+def show_dataflows(chip: SpatialArray, options: argparse.Namespace) -> int:
+    """The comparison of dataflows, once for each ratio of areas; no limit."""
+    found = {ratio: dataflows.compare(chip, ratio) for ratio in dataflows.AREA_RATIOS}
+    texts = [
+        f"A byte of registers takes the area of {float(ratio)} bytes of buffer:\n\n"
+        + dataflows.table(shares)
+        for ratio, shares in found.items()
+    ]
+    records = [
+        {"area_ratio": float(ratio), **asdict(share), "total": share.total}
+        for ratio, shares in found.items()
+        for share in shares
+    ]
+    print(json.dumps(records) if options.json else "\n\n".join(texts))
+    if options.write:
+        write_section("eyeriss-dataflows", "\n\n".join(texts), ROOT / "docs" / "silicon.md")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--net", choices=tuple(LIMITS), default="alexnet")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--dataflows", action="store_true")
     options = parser.parse_args(arguments)
-    rows, whole = compare(options.net, read_dataflow(ROOT / "hw" / "eyeriss.yaml"))
+    chip = read_dataflow(ROOT / "hw" / "eyeriss.yaml")
+    if options.dataflows:
+        return show_dataflows(chip, options)
+    rows, whole = compare(options.net, chip)
     failures = outside(options.net, rows, whole)
     text = table(rows, whole)
     print(json.dumps(record(options.net, rows, whole, failures)) if options.json else text)

@@ -156,8 +156,9 @@ def best_mapping(
 ) -> RowMapping:
     """The mapping of least `objective` among all that fit the chip.
 
-    All e, p, q, r, t, n are tried; m is the largest number of whole passes that the buffer holds,
-    evened out over the blocks (the input is read once a block and nothing else depends on m).
+    All e, p, q, r, t, n are tried. m is all filters or whole passes of p t, as in every published
+    mapping; the largest that the buffer holds is never worse than another (the input is read once
+    a block and nothing else depends on m), and is evened out over the blocks.
     Of equal mappings the one of most active PEs, then the first, is taken.
 
     Raises
@@ -165,16 +166,24 @@ def best_mapping(
     ValueError
         If no mapping fits.
     """
-    mappings = _candidates(nest, chip)
-    if not mappings.m.size:
+    best: tuple[tuple[float, int], RowMapping] | None = None
+    for images in range(1, nest.images + 1):
+        mappings = _candidates(nest, chip, images)
+        if not mappings.m.size:
+            continue
+        counts = accesses(nest, mappings)
+        values = objective(nest, counts, chip, sparsity)
+        index = int(np.lexsort((-counts.active_pes, values))[0])
+        rank = (float(values[index]), -int(counts.active_pes[index]))
+        if best is None or rank < best[0]:
+            best = rank, mappings.at(index)
+    if best is None:
         raise ValueError(f"{nest} fits the array in no mapping")
-    counts = accesses(nest, mappings)
-    values = objective(nest, counts, chip, sparsity)
-    return mappings.at(int(np.lexsort((-counts.active_pes, values))[0]))
+    return best[1]
 
 
-def _candidates(nest: ConvNest, chip: SpatialArray) -> RowMappings:
-    """Every mapping that fits, m as large as the buffer allows."""
+def _candidates(nest: ConvNest, chip: SpatialArray, images: int) -> RowMappings:
+    """Every mapping of `images` images that fits, m as large as the buffer allows."""
     kernel = nest.kernel
     widest = min(nest.rows_out, chip.pe_rows // kernel * chip.pe_columns)
     most_sets = int(sets_at_once(kernel, np.array([1]), chip)[0])
@@ -184,11 +193,11 @@ def _candidates(nest: ConvNest, chip: SpatialArray) -> RowMappings:
         for t in range(1, min(nest.filters, most_sets // r) + 1)
     ], dtype=np.int64)  # fmt: skip
     ranges = (
-        nest.images, widest, min(nest.filters, chip.psum_words),
+        widest, min(nest.filters, chip.psum_words),
         min(nest.channels, chip.ifmap_words // kernel), len(pairs),
     )  # fmt: skip
-    n, e, p, q, pair = (axis.ravel() for axis in np.indices(ranges, dtype=np.int64))
-    n, e, p, q, r, t = n + 1, e + 1, p + 1, q + 1, pairs[pair, 0], pairs[pair, 1]
+    e, p, q, pair = (axis.ravel() for axis in np.indices(ranges, dtype=np.int64))
+    e, p, q, r, t = e + 1, p + 1, q + 1, pairs[pair, 0], pairs[pair, 1]
     fits = (
         (p * q * kernel <= chip.filter_words)
         & (r * t <= sets_at_once(kernel, e, chip))
@@ -196,7 +205,8 @@ def _candidates(nest: ConvNest, chip: SpatialArray) -> RowMappings:
         & (p * (t - 1) < nest.filters)
         & (p * t * q * r * kernel**2 * chip.word_bytes <= chip.weight_bytes)
     )
-    n, e, p, q, r, t = (axis[fits] for axis in (n, e, p, q, r, t))
+    e, p, q, r, t = (axis[fits] for axis in (e, p, q, r, t))
+    n = np.full_like(e, images)
     m = _most_filters(nest, RowMappings(np.zeros_like(n), n, e, p, q, r, t), chip)
     kept = m > 0
     return RowMappings(*(axis[kept] for axis in (m, n, e, p, q, r, t)))
@@ -207,8 +217,8 @@ def _most_filters(nest: ConvNest, grid: RowMappings, chip: SpatialArray) -> Ints
     left = chip.map_bytes // chip.bank_bytes - map_banks(nest, grid, chip)
     filter_bytes = grid.n * grid.e * nest.rows_out * chip.word_bytes
     at_once = np.minimum(grid.p * grid.t, nest.filters)
-    passes = np.maximum(left, 0) * chip.bank_bytes // filter_bytes // at_once
-    most = np.minimum(passes * at_once, nest.filters)
+    room = np.maximum(left, 0) * chip.bank_bytes // filter_bytes
+    most = np.where(room >= nest.filters, nest.filters, room // at_once * at_once)
     blocks = ceil_quotient(nest.filters, np.maximum(most, 1))
     even = ceil_quotient(ceil_quotient(nest.filters, blocks), at_once) * at_once
     return np.where(most > 0, np.minimum(even, most), 0)

@@ -166,7 +166,8 @@ MISTAKES: list[tuple[Any, str]] = [
      "spm: unknown field; found 'size'; "
      "allowed: capacity, alignment, bandwidth, vector_bandwidth"),
     (changed("colour", to="red"),
-     "unknown field; found 'colour'; allowed: name, description, frequency, spm, dram, compute, dataflow"),
+     "unknown field; found 'colour'; allowed: name, description, frequency, spm, dram, "
+     "compute, dataflow"),
     (changed("dram", "latency", drop=True), "dram.latency: this field is missing"),
     (changed("spm", drop=True), "spm: this field is missing"),
     (changed("name", drop=True), "name: this field is missing"),

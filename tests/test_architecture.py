@@ -14,7 +14,7 @@ PACKAGE = ROOT / "spm_opt"
 #: floor of every room; a package's modules live on its floor
 FLOORS = {
     "errors": 0, "units": 0,
-    "graph": 1, "seeded": 1, "hardware": 1, "params": 1, "schedule": 1, "stream": 1,
+    "graph": 1, "seeded": 1, "hardware": 1, "dataflow": 1, "params": 1, "schedule": 1, "stream": 1,
     "mapping": 1,
     "formats": 2, "cost": 2, "allocation": 2,
     # the records that candidates are turned into stand at the foot of the floor that proposes them

@@ -99,7 +99,9 @@ def test_every_field_of_a_preset_has_a_source(name: str) -> None:
             commented = True
         elif not stripped:
             commented = False
-        elif stripped.startswith(("name:", "description:", "spm:", "dram:", "compute:", "- ")):
+        elif stripped.startswith(
+            ("name:", "description:", "spm:", "dram:", "compute:", "dataflow:", "- ")
+        ):
             continue
         else:
             assert commented, f"{name}: {stripped!r} has no comment above"
@@ -164,7 +166,8 @@ MISTAKES: list[tuple[Any, str]] = [
      "spm: unknown field; found 'size'; "
      "allowed: capacity, alignment, bandwidth, vector_bandwidth"),
     (changed("colour", to="red"),
-     "unknown field; found 'colour'; allowed: name, description, frequency, spm, dram, compute"),
+     "unknown field; found 'colour'; allowed: name, description, frequency, spm, dram, "
+     "compute, dataflow"),
     (changed("dram", "latency", drop=True), "dram.latency: this field is missing"),
     (changed("spm", drop=True), "spm: this field is missing"),
     (changed("name", drop=True), "name: this field is missing"),

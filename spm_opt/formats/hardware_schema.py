@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 from pydantic import field_validator as check
 
+from spm_opt.dataflow import KINDS
 from spm_opt.errors import InputError
 from spm_opt.graph.network import DTYPE_BYTES
 from spm_opt.hardware import LOOP_DIMENSIONS
@@ -45,6 +46,10 @@ def _within(value: int, found: object, least: int, most: int, unit: str) -> int:
     if value > most:
         raise QuantityError("is too large", found, f"at most {most}{unit}")
     return value
+
+
+def _percent(value: object) -> int:
+    return _count(value, 100)
 
 
 def _size(value: Any) -> int:
@@ -145,6 +150,52 @@ class ComputeSection(_Section):
     _names = check("unrollings")(staticmethod(_distinct_names))
 
 
+def _dataflow_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise QuantityError("is no dataflow", kind, ", ".join(KINDS))
+    return kind
+
+
+class ScratchpadWords(_Section):
+    """``dataflow.scratchpads``: words of one PE."""
+
+    filter: Count
+    ifmap: Count
+    psum: Count
+
+
+class BufferRegions(_Section):
+    """``dataflow.regions`` of the global buffer, and the bank of which they are made."""
+
+    maps: Size
+    weights: Size
+    bank: Size
+
+
+class AccessEnergies(_Section):
+    """``dataflow.energy``: of one word, in MACs."""
+
+    register_file: Count
+    neighbour: Count
+    buffer: Count
+    dram: Count
+
+
+class DataflowSection(_Section):
+    """``dataflow:`` of a hardware file; the planner does not read it."""
+
+    kind: StrictStr
+    rows: Count
+    columns: Count
+    word: Size
+    scratchpads: ScratchpadWords
+    regions: BufferRegions
+    exposed_percent: Annotated[int, BeforeValidator(_percent)]
+    energy: AccessEnergies
+
+    _kinds = check("kind")(staticmethod(_dataflow_kind))
+
+
 class HardwareFile(_Section):
     """A whole hardware file."""
 
@@ -154,6 +205,7 @@ class HardwareFile(_Section):
     spm: SpmSection
     dram: DramSection
     compute: ComputeSection
+    dataflow: DataflowSection | None = None
 
 
 class _Record(BaseModel):

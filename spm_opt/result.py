@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spm_opt.errors import InputError
+from spm_opt.params import SolveParams
 from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
 from spm_opt.schedule import Schedule
 
@@ -32,10 +33,13 @@ class Result:
         What happens on the machine, with the network and the hardware.
     verified : bool
         Whether the checker accepted the schedule; `spm_opt.solve` returns no other.
+    params : SolveParams or None
+        What it was solved with; None for a schedule that comes from elsewhere.
     """
 
     schedule: Schedule
     verified: bool = True
+    params: SolveParams | None = None
 
     @property
     def model(self) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 from spm_opt.constraints import Constraints
 from spm_opt.errors import SpmOptError
 from spm_opt.graph.network import Network
+from spm_opt.graph.pieces import joined_maps
 from spm_opt.params import Progress, SolveParams
 from spm_opt.report import groups_of
 from spm_opt.schedule import Schedule
@@ -34,8 +35,8 @@ class Reason:
     tensor : str
     size_bytes : int
     chosen : str
-        ``pinned``, ``fused away``, ``spilled``, or ``pinned and spilled`` (kept for some readers,
-        stored for others).
+        ``pinned``, ``fused away``, ``spilled``, ``streamed`` (a network input), or ``pinned and
+        spilled`` (kept for some readers, stored for others).
     alternative : Constraints
         The demand that forbids the choice.
     latency_cycles, dram_bytes : int or None
@@ -103,16 +104,32 @@ def choices(schedule: Schedule) -> tuple[Reason, ...]:
     """What every feature map that some layer reads is, the largest first; nothing is priced."""
     network = schedule.origin
     groups = groups_of(schedule)
+    outer: dict[str, list[str]] = {}
+    for inner, around in joined_names(network):
+        outer.setdefault(inner, []).append(around)
     whole = {
         b.tensor for b in schedule.buffers
         if b.kind == "map" and b.end_step > b.first_step + 1
     }  # fmt: skip
     moved = {t.tensor for t in schedule.transfers if t.role == "map" and t.kind == "store"}
-    found = [
-        _choice(network, groups, name, name in whole, name in moved) for name in network.tensors
-    ]
+    found = []
+    for name in network.tensors:
+        # a map may lie inside the one that a concatenation joins
+        homes = {name} if name in whole else {name, *outer.get(name, ())}
+        is_whole, is_stored = bool(homes & whole), bool(homes & moved)
+        found.append(_choice(network, groups, name, is_whole, is_stored))
     kept = (reason for reason in found if reason is not None)
     return tuple(sorted(kept, key=lambda reason: (-reason.size_bytes, reason.tensor)))
+
+
+def joined_names(network: Network) -> list[tuple[str, str]]:
+    """Maps, and those that concatenations may join them into."""
+    return [
+        (name, plan.tensor)
+        for plan in joined_maps(network)
+        for name in (*plan.leaves, *plan.inner)
+        if name != plan.tensor
+    ]
 
 
 def _choice(
@@ -132,7 +149,8 @@ def _choice(
         spilled = is_stored and tensor not in network.outputs
         chosen = "pinned and spilled" if spilled else "pinned"
         return Reason(tensor, size, chosen, Constraints(no_pin=(tensor,)))
-    return Reason(tensor, size, "spilled", Constraints(pin=(tensor,)))
+    chosen = "streamed" if own is None else "spilled"
+    return Reason(tensor, size, chosen, Constraints(pin=(tensor,)))
 
 
 def _place(groups: list[tuple[str, ...]], layer: str) -> tuple[int, int]:

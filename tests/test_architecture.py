@@ -28,6 +28,7 @@ FLOORS = {
     "commands": 7, "footprint": 7, "planner": 7,
     "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8,
     "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9,
+    "explanation": 9,
     "cli": 10,
 }  # fmt: skip
 

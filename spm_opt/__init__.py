@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spm_opt.allocation.solve import allocate
     from spm_opt.api import check, compare, info, solve
+    from spm_opt.constraints import Constraints
     from spm_opt.errors import (
         GraphError,
         InputError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         SpmTooSmallError,
         VerificationError,
     )
+    from spm_opt.explanation import Reason
     from spm_opt.exploration import Exploration, ExploredPoint, explore
     from spm_opt.graph.builder import NetworkBuilder
     from spm_opt.graph.network import Network
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = (
+    "Constraints",
     "Exploration",
     "ExploredPoint",
     "GraphError",
@@ -40,6 +43,7 @@ __all__ = (
     "Network",
     "NetworkBuilder",
     "Progress",
+    "Reason",
     "Result",
     "Run",
     "Schedule",
@@ -62,6 +66,7 @@ __all__ = (
 _ROOMS = {
     "allocation.solve": ("allocate",),
     "api": ("check", "compare", "info", "solve"),
+    "constraints": ("Constraints",),
     "errors": (
         "GraphError",
         "InputError",
@@ -71,6 +76,7 @@ _ROOMS = {
         "VerificationError",
     ),
     "exploration": ("Exploration", "ExploredPoint", "explore"),
+    "explanation": ("Reason",),
     "graph.builder": ("NetworkBuilder",),
     "graph.network": ("Network",),
     "hardware": ("Hardware",),

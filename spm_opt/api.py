@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -56,6 +56,11 @@ def solve(
     cycles: PathLike | None = None,
     interleave: str = "auto",
     tilings: str = "all",
+    pin: Iterable[str] = (),
+    no_pin: Iterable[str] = (),
+    fuse: Iterable[str | Iterable[str]] = (),
+    no_fuse: Iterable[str | Iterable[str]] = (),
+    order: Iterable[str] | PathLike = (),
 ) -> Result:
     """Plan one network on one accelerator, and check the plan.
 
@@ -105,6 +110,14 @@ def solve(
         ``"auto"`` (where that costs nothing, so that the optimum can be proven).
     tilings : str
         ``"all"``, or ``"rows"``: no bands of columns.
+    pin, no_pin : iterable of str
+        Feature maps that are kept whole in SPM from their birth to their last reader and never
+        spilled; and maps that are never whole in SPM. A layer's name means what it writes.
+    fuse, no_fuse : iterable of iterable of str
+        Groups of layers (``[("a", "b")]`` or ``["a,b"]``) that run in one group; and of which no
+        two do.
+    order : iterable of str, or path
+        Every layer in the order in which they are to run, or a file with one name a line.
 
     Returns
     -------
@@ -113,7 +126,7 @@ def solve(
     Raises
     ------
     InputError
-        If the model, the hardware or a parameter is wrong.
+        If the model, the hardware or a parameter is wrong, or no plan meets the demands.
     SpmTooSmallError
         If a layer fits the scratchpad in no tiling.
     SolverError
@@ -136,11 +149,22 @@ def solve(
     )
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
+    if any((pin, no_pin, fuse, no_fuse, order)):
+        from spm_opt.demands import demands
+        from spm_opt.formats.order_text import read_order
+
+        names = read_order(order) if isinstance(order, (str, os.PathLike)) else order
+        wanted = demands(
+            _source(model, batch, dims), network, pin=pin, no_pin=no_pin, fuse=fuse,
+            no_fuse=no_fuse, order=names,
+        )  # fmt: skip
+        params = replace(params, constraints=wanted)
 
     def work(stop: threading.Event) -> Result:
         from spm_opt.planner import plan
 
-        return _checked(plan(network, machine, params, progress=progress, stop=stop))
+        schedule = plan(network, machine, params, progress=progress, stop=stop)
+        return replace(_checked(schedule), params=params)
 
     return run_interruptibly(work)
 
@@ -294,21 +318,9 @@ def load_network(
     InputError
         If it cannot be read, is inconsistent, or computes nothing.
     """
-    from spm_opt.graph.network import Network
     from spm_opt.graph.normalize import normalize
 
-    if batch is not None and batch < 1:
-        raise InputError("must be at least 1", field="batch", found=batch)
-    if isinstance(model, (str, os.PathLike)):
-        from spm_opt.formats.catalogue import read_model
-
-        network = read_model(os.fspath(model), batch=batch, dims=dims)
-    elif batch is not None or dims:
-        field = "batch" if batch is not None else "dims"
-        raise InputError(f"only a model file has {field} that can be set", field=field)
-    else:
-        network = model if isinstance(model, Network) else model.build()
-    network = normalize(network)
+    network = normalize(_source(model, batch, dims))
     if not network.layers:
         raise InputError("the network computes nothing", field=network.name)
     network = network if dtype is None else network.with_dtype(dtype)
@@ -317,6 +329,22 @@ def load_network(
     from spm_opt.formats.cycles_csv import with_measured_cycles
 
     return with_measured_cycles(network, os.fspath(cycles))
+
+
+def _source(model: ModelLike, batch: int | None, dims: Mapping[str, int] | None) -> Network:
+    """The network that `model` names, as it is written there."""
+    from spm_opt.graph.network import Network
+
+    if batch is not None and batch < 1:
+        raise InputError("must be at least 1", field="batch", found=batch)
+    if isinstance(model, (str, os.PathLike)):
+        from spm_opt.formats.catalogue import read_model
+
+        return read_model(os.fspath(model), batch=batch, dims=dims)
+    if batch is not None or dims:
+        field = "batch" if batch is not None else "dims"
+        raise InputError(f"only a model file has {field} that can be set", field=field)
+    return model if isinstance(model, Network) else model.build()
 
 
 def load_hardware(hardware: HardwareLike, overrides: Mapping[str, str] | None = None) -> Hardware:

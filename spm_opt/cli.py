@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,8 +19,21 @@ import typer
 
 from spm_opt import __version__
 from spm_opt.cli_alloc import ALLOC_EPILOG, alloc
+from spm_opt.cli_demands import (
+    Explain,
+    ExplainMaps,
+    ExplainTime,
+    Fuse,
+    NoFuse,
+    NoPin,
+    Order,
+    Pin,
+    reason_figures,
+    reason_texts,
+)
 from spm_opt.cli_emit import EMIT_EPILOG, emit
 from spm_opt.cli_explore import EXPLORE_EPILOG, explore
+from spm_opt.cli_help import Quiet, epilog
 from spm_opt.cli_plot import PLOT_EPILOG, plot
 from spm_opt.cli_report import REPORT_EPILOG, report
 from spm_opt.cli_run import RUN_EPILOG, run
@@ -38,12 +52,6 @@ EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_VIOLATIONS: Final = 2
 EXIT_ABORTED: Final = 130
-EPILOG: Final = (
-    "Exit codes: 0 done; 1 an input, an option or the solve failed (one message on standard "
-    "error); 2 `check` found violations; 130 aborted by a second Ctrl-C. "
-    "The first Ctrl-C ends the search and returns the best schedule so far."
-)
-
 #: what typer raises for a wrong command line: its module differs between versions of typer
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -51,9 +59,8 @@ app = typer.Typer(
     name="spm-opt",
     help="Plan a DNN on an accelerator with a scratchpad: pin, fuse, tile, prefetch and place, "
     "decided jointly and proven.",
-    epilog=EPILOG,
+    epilog=epilog(""),
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -140,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else EXIT_OK
 
 
-@app.callback(invoke_without_command=True, epilog=EPILOG)
+@app.callback(invoke_without_command=True, epilog=epilog(""))
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
@@ -151,7 +158,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=epilog("solve"))
 def solve(
     model: Model,
     hw: HardwareOption = "mobile_npu",
@@ -170,16 +177,25 @@ def solve(
     cycles: Cycles = None,
     interleave: Interleave = "auto",
     tilings: Tilings = "all",
+    pin: Pin = None,
+    no_pin: NoPin = None,
+    fuse: Fuse = None,
+    no_fuse: NoFuse = None,
+    order: Order = None,
+    explain: Explain = False,
+    explain_maps: ExplainMaps = 10,
+    explain_time: ExplainTime = 120.0,
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
+    quiet: Quiet = False,
 ) -> None:
     """Plan MODEL on HW: a schedule that is proven optimal, or says how far from it."""
     from spm_opt import api
     from spm_opt.report import solve_table
 
     _prepare(output)
-    with _progress_line() as progress:
+    with _progress_line(quiet) as progress:
         result = api.solve(
             model,
             hw,
@@ -199,23 +215,36 @@ def solve(
             interleave=interleave,
             tilings=tilings,
             overrides=parse_overrides(overrides or ()),
+            pin=pin or (),
+            no_pin=no_pin or (),
+            fuse=fuse or (),
+            no_fuse=no_fuse or (),
+            order=order or (),
             progress=progress,
         )
+        if output is not None:
+            # what was found is safe before more is asked
+            _save({output: result}, quiet)
+        reasons = reason_figures(
+            result.explain(maps=explain_maps, time_limit=explain_time, progress=progress)
+            if explain
+            else ()
+        )
     figures = result.to_dict()
-    _warn(figures["warnings"])
-    if output is not None:
-        _save({output: result})
+    _warn(figures["warnings"], quiet)
     if as_json:
-        _print_json(figures)
+        _print_json({**figures, "explanation": reasons} if explain else figures)
     else:
         from spm_opt.report_simulation import waits_text
 
         waits = waits_text(result.stalls(), figures["latency_cycles"])
         hertz = result.schedule.hardware.frequency_hz
         _print(solve_table({**figures, "warnings": []}, hertz, waits))
+        if explain:
+            typer.echo("\n".join(reason_texts(reasons, figures["objective"])))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=epilog("compare"))
 def compare(
     model: Model,
     hw: HardwareOption = "mobile_npu",
@@ -239,6 +268,7 @@ def compare(
     output: Output = None,
     as_json: Json = False,
     overrides: Set = None,
+    quiet: Quiet = False,
 ) -> None:
     """Plan MODEL with every strategy on the same machine model, side by side.
 
@@ -248,7 +278,7 @@ def compare(
     from spm_opt.report import comparison_figures, comparison_table
 
     _prepare(output)
-    with _progress_line() as progress:
+    with _progress_line(quiet) as progress:
         results = api.compare(
             model,
             hw,
@@ -271,21 +301,24 @@ def compare(
             progress=progress,
         )
     comparison = comparison_figures([result.to_dict() for result in results])
-    _warn(results[0].warnings)
+    _warn(results[0].warnings, quiet)
     if output is not None:
-        _save({output / result.strategy: result for result in results})
+        _save({output / result.strategy: result for result in results}, quiet)
     if as_json:
         _print_json(comparison)
     else:
         _print(comparison_table(comparison))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=epilog("check"))
 def check(
     schedule: Annotated[
         Path, typer.Argument(metavar="SCHEDULE", help="schedule.json, or the directory of one")
     ],
     as_json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="say it by the exit code alone")
+    ] = False,
 ) -> int:
     """Recompute a schedule from its network and hardware; list every rule that it breaks.
 
@@ -299,6 +332,8 @@ def check(
         _print_json(
             {"schedule": str(schedule), "valid": not violations, "violations": list(violations)}
         )
+    elif quiet:
+        pass
     elif violations:
         typer.echo("\n".join((f"{schedule}: {len(violations)} violations", *violations)))
     else:
@@ -306,7 +341,7 @@ def check(
     return EXIT_VIOLATIONS if violations else EXIT_OK
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=epilog("info"))
 def info(
     model: Model,
     hw: HardwareOption = "mobile_npu",
@@ -335,16 +370,16 @@ def info(
         _print(info_table({**figures, "warnings": []}))
 
 
-app.command(epilog=EPILOG)(simulate)
-app.command(epilog=EMIT_EPILOG)(emit)
-app.command(epilog=RUN_EPILOG)(run)
-app.command(epilog=ALLOC_EPILOG)(alloc)
-app.command(epilog=EXPLORE_EPILOG)(explore)
-app.command(epilog=PLOT_EPILOG)(plot)
-app.command(epilog=REPORT_EPILOG)(report)
+app.command(epilog=epilog("simulate"))(simulate)
+app.command(epilog=epilog("emit", EMIT_EPILOG))(emit)
+app.command(epilog=epilog("run", RUN_EPILOG))(run)
+app.command(epilog=epilog("alloc", ALLOC_EPILOG))(alloc)
+app.command(epilog=epilog("explore", EXPLORE_EPILOG))(explore)
+app.command(epilog=epilog("plot", PLOT_EPILOG))(plot)
+app.command(epilog=epilog("report", REPORT_EPILOG))(report)
 
 
-@app.command("list", epilog=EPILOG)
+@app.command("list", epilog=epilog("list"))
 def list_catalogue(as_json: Json = False) -> None:
     """The models and the hardware that are known by name."""
     from spm_opt.formats.catalogue import list_hardware, list_models
@@ -370,16 +405,17 @@ def _prepare(output: Path | None) -> None:
         require_writable(output)
 
 
-def _save(results: Mapping[Path, Result]) -> None:
+def _save(results: Mapping[Path, Result], quiet: bool) -> None:
     for folder, result in results.items():
         names = ", ".join(path.name for path in result.save(folder))
-        typer.echo(f"wrote {names} to {folder}", err=True)
+        if not quiet:
+            typer.echo(f"wrote {names} to {folder}", err=True)
 
 
-def _progress_line() -> ProgressLine:
+def _progress_line(quiet: bool) -> AbstractContextManager[ProgressLine | None]:
     from spm_opt.progress import ProgressLine
 
-    return ProgressLine()
+    return nullcontext() if quiet else ProgressLine()
 
 
 def _indent(names: Iterable[str]) -> list[str]:
@@ -398,8 +434,8 @@ def _print_json(figures: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(figures, indent=2, allow_nan=False))
 
 
-def _warn(texts: Iterable[str]) -> None:
-    for text in texts:
+def _warn(texts: Iterable[str], quiet: bool = False) -> None:
+    for text in () if quiet else texts:
         typer.echo(f"warning: {text}", err=True)
 
 

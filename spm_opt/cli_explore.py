@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from spm_opt.cli_help import Quiet
 from spm_opt.cli_settings import parse_dims, parse_overrides
 from spm_opt.errors import InputError
 from spm_opt.units import QuantityError, format_bytes, parse_size
@@ -68,6 +69,7 @@ def explore(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="hardware field")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Scratchpad against DRAM bytes, recomputed MACs and latency, one point a breakpoint.
 
@@ -100,7 +102,7 @@ def explore(
         time_limit=time_limit, **common,
     )  # fmt: skip
     if output is not None:
-        _save(found, output)
+        _save(found, output, quiet)
     typer.echo(_json(figures(found)) if as_json else points_text(found))
 
 
@@ -224,7 +226,7 @@ def points_text(found: Exploration) -> str:
     return "\n".join(lines)
 
 
-def _save(found: Exploration, folder: Path) -> None:
+def _save(found: Exploration, folder: Path, quiet: bool) -> None:
     from spm_opt.formats.atomic import write_atomically
     from spm_opt.formats.mapping_yaml import mapping_text
 
@@ -236,9 +238,11 @@ def _save(found: Exploration, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_atomically(folder / name, text)
-        plotted = _plot(found, folder)
+        plotted = _plot(found, folder, quiet)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", file=str(folder)) from None
+    if quiet:
+        return
     typer.echo(f"wrote points.csv, {len(texts) - 1} mappings{plotted} to {folder}", err=True)
 
 
@@ -259,13 +263,14 @@ def _csv(found: Exploration) -> str:
     return text.getvalue()
 
 
-def _plot(found: Exploration, folder: Path) -> str:
+def _plot(found: Exploration, folder: Path, quiet: bool) -> str:
     try:
         from spm_opt.plot import plot_staircase
 
         axes = plot_staircase(found)
     except ImportError:
-        typer.echo("note: no plot without matplotlib: pip install 'spm-opt[plot]'", err=True)
+        if not quiet:
+            typer.echo("note: no plot without matplotlib: pip install 'spm-opt[plot]'", err=True)
         return ""
     axes.figure.savefig(folder / "staircase.svg")
     return ", staircase.svg"

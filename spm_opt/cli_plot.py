@@ -11,8 +11,6 @@ import typer
 from spm_opt.errors import InputError
 
 PLOT_EPILOG: Final = (
-    "Examples: spm-opt plot plan -o memory.svg; "
-    "spm-opt plot joint pin --kind traffic -o traffic.pdf. "
     "Exit codes: 0 done; 1 an input or an option is wrong: one message on standard error."
 )
 KINDS: Final = ("memory", "timeline", "traffic", "roofline", "graph")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from spm_opt.schedule import Schedule
 
 REPORT_EPILOG: Final = (
-    "Examples: spm-opt report plan -o report.html; spm-opt report plan other -o both.html; "
-    "spm-opt report plan --compare --what-if --time-limit 20 -o report.html. "
     "Exit codes: 0 done; 1 an input or an option is wrong, or a solve failed: one message on "
     "standard error."
 )

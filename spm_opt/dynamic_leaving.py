@@ -44,7 +44,10 @@ class Leaving:
     def _options(self, t: int, mode: int, present: int, end: int) -> list[Residency]:
         """What may become of one map, which then has one mode or none."""
         stays: list[Residency] = [((t, mode),)]
-        if max(self._problem.maps[t].writers, default=-1) >= end:
+        feature_map = self._problem.maps[t]
+        if max(feature_map.writers, default=-1) >= end:
+            return stays
+        if mode & IN_SPM and feature_map.held_until >= end:
             return stays
         if mode == IN_SPM | IN_DRAM:
             return [*stays, ((t, IN_DRAM),)]

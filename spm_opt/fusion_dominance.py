@@ -88,6 +88,10 @@ class _Table:
         """Whether a part of ``[first, end)`` writes map t."""
         return any(first <= writer < end for writer in self.problem.maps[t].writers)
 
+    def is_held(self, t: int, end: int) -> bool:
+        """Whether map t, once in SPM, has to stay there beyond part ``end - 1``."""
+        return self.problem.maps[t].held_until >= end
+
 
 def essential(problem: Problem) -> Problem:
     """The joint problem without candidates that others make superfluous; its optimum is the same.
@@ -147,7 +151,7 @@ def _keeping_too(table: _Table, key: _Key, most: Limits) -> Iterator[_Prices]:
     for t in key.stores:
         whole = all(key.first <= w < key.end for w in table.problem.maps[t].writers)
         # slices of one map share one choice: only all of them together may keep it
-        if t not in key.keeps and whole:
+        if t not in key.keeps and whole and not table.is_held(t, key.end):
             other = table.prices.get(replace(key, keeps=_with(key.keeps, t)))
             if other is not None:
                 yield other
@@ -158,6 +162,8 @@ def _reloading(table: _Table, key: _Key, most: Limits) -> Iterator[_Prices]:
     for t in key.streams:
         if max(table.problem.maps[t].writers, default=-1) >= key.first:
             continue  # not all of it is there yet
+        if table.is_held(t, key.end):
+            continue  # it could not leave again
         other = table.prices.get(
             replace(key, reads=_with(key.reads, t), streams=_without(key.streams, t))
         )
@@ -204,6 +210,8 @@ def _halves(table: _Table, key: _Key, middle: int) -> tuple[_Key, _Key] | None:
         for t in table.born.get(part, ())
         if table.reads_in(t, middle, end)
     ]
+    if any(table.is_held(t, end) and t not in key.keeps for t in between):
+        return None
     kept = tuple(sorted({*written(key.keeps, first, middle), *between}))
     reads = tuple(sorted({*read(key.reads, middle, end), *between}))
     return (

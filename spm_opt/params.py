@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from spm_opt.constraints import NONE, Constraints, contradiction
 from spm_opt.errors import InputError
 
 STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
 OBJECTIVES: Final = ("latency", "dram")
 INTERLEAVES: Final = ("auto", "on", "off")
 TILINGS: Final = ("all", "rows")
+#: strategies that keep no map between groups, and those whose groups are single layers
+_KEEPING_NOTHING: Final = ("fuse", "layerwise")
+_FUSING_NOTHING: Final = ("pin", "layerwise", "greedy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class SolveParams:
     tilings : str
         ``all``, or ``rows``: groups in stripes of rows and in channel tiles only, no bands of
         columns.
+    constraints : Constraints
+        What the plan has to do, and must not do, whatever it costs.
     """
 
     strategy: str = "joint"
@@ -60,6 +66,7 @@ class SolveParams:
     aliases: bool = True
     interleave: str = "auto"
     tilings: str = "all"
+    constraints: Constraints = NONE
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)
@@ -74,6 +81,11 @@ class SolveParams:
             raise InputError("must be in 0 .. 2147483647", field="seed", found=self.seed)
         if self.orders < 1:
             raise InputError("must be at least 1", field="orders", found=self.orders)
+        wanted = self.constraints
+        if wanted.pin and self.strategy in _KEEPING_NOTHING:
+            raise contradiction(f"--pin {wanted.pin[0]}", f"--strategy {self.strategy}")
+        if wanted.fuse and self.strategy in _FUSING_NOTHING:
+            raise contradiction(f"--fuse {','.join(wanted.fuse[0])}", f"--strategy {self.strategy}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from typing import TypeAlias
 from spm_opt.assemble import Placed, assemble
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
+from spm_opt.constrain import constrained
+from spm_opt.constrain_unmet import unmet
 from spm_opt.dynamic import solve_dynamic
 from spm_opt.errors import SolverError, SpmTooSmallError
 from spm_opt.fusion import MAX_GROUP_LAYERS, cut_costs, make_candidates, minimum_spm_bytes
@@ -133,6 +135,8 @@ def plan_all(
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
     names: set[str] = set()
+    #: strategies for which some order may have a plan, found or not
+    possible: set[str] = set()
     for variant in _variants(network, params, best):
         # as long as another one of the same length ends within the limit
         if tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies):
@@ -152,13 +156,20 @@ def plan_all(
             own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= spent[strategy] + shared
-            answer = _answer(world, own, best)
+            answer, is_possible = _answer(world, own, best)
             spent[strategy] = own.seconds
+            if is_possible:
+                possible.add(strategy)
             if answer is None or _counts_as_untried(answer, rival, variant.again):
                 continue
             bounds[strategy].append(answer.bound)
             if rival is None or _rank(answer) < _rank(rival):
                 best[strategy] = answer
+    missing = next((s for s in strategies if s not in best), None)
+    if missing in possible:
+        raise SolverError(f"no {missing} schedule was found within the limits")
+    if missing is not None:
+        raise unmet(world.site, world.problem, replace(params, strategy=missing))
     return tuple(
         _schedule(best[s], min(bounds[s]), s, params, len(names), spent[s]) for s in strategies
     )
@@ -183,6 +194,9 @@ def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) ->
     placed and timed: so allowing them never makes a latency worse, where time is enough.
     """
     orders = distinct_orders(network, params.orders)
+    if params.constraints.order:
+        number = {layer.name: index for index, layer in enumerate(network.layers)}
+        orders = {"given": tuple(number[name] for name in params.constraints.order)}
     for name, order in orders.items():
         yield Variant(name, order, params)
     if params.aliases:
@@ -226,16 +240,16 @@ def make_world(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, params.prefetch, cuts=cuts,
     )  # fmt: skip
-    return World(name, site, problem, recipes)
+    return World(name, site, constrained(site, problem, recipes, params.constraints), recipes)
 
 
-def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | None:
-    """The best placed plan of a strategy in one order; None where another order has the only one.
+def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> tuple[Answer | None, bool]:
+    """The best placed plan of a strategy in one order, where one was found; whether there is one.
 
     Raises
     ------
     SolverError
-        Where there is none at all.
+        Where the search contradicts itself.
     """
     objective, strategy = clock.params.objective, clock.params.strategy
     problem = RESTRICTIONS[strategy](world.problem, world.recipes)
@@ -245,10 +259,8 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | No
     if not search.found:
         stand_ins(search)
     search.run()
-    if not search.found and strategy in known:
-        return None
     if not search.found:
-        raise SolverError(f"no {strategy} schedule was found within the limits")
+        return None, not search.impossible
     best = min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
     value = best.value(objective)
     if search.bound > value:
@@ -256,7 +268,7 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | No
             f"a {strategy} schedule of {value} was found below the bound {search.bound}: "
             "this is a bug"
         )
-    return Answer(world, best, value, search.bound)
+    return Answer(world, best, value, search.bound), True
 
 
 def _schedule(
@@ -282,6 +294,7 @@ def _schedule(
         deterministic_limit=params.deterministic_limit,
         solve_seconds=seconds,
         modelled_latency_cycles=answer.placed.modelled_cycles,
+        constraints=params.constraints,
     )
     return assemble(answer.placed, provenance)
 

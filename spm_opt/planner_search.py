@@ -150,6 +150,9 @@ class Search:
         self.plain = in_one_piece(problem, world.recipes)
         self.objective = clock.params.objective
         self.found: list[Placed] = []
+        #: whether a search over everything found that there is no plan
+        self.impossible = False
+        self._impossible_in_one_piece = False
         #: optima that were not placed at once, with the problems that they solve
         self._passed: list[tuple[Solved, Problem]] = []
         #: whether a search over everything gave the bound
@@ -167,9 +170,15 @@ class Search:
             best, states = found[0]
         else:
             best, states = self._optimum(self.plain)
+            if self.plain is not self.problem and self._impossible_in_one_piece:
+                # what the user demands takes bands
+                self.plain = self.problem
+                best, states = self._optimum(self.problem)
             if best is not None and best.complete:
                 # a plan first: this bound takes longer than the plan
                 self._raise_bound(best, states)
+        if self.impossible:
+            return
         if self.objective == "latency" and not (self.clock.over() or self._proven()):
             self._bound_without_small_maps()
             self._overlap()
@@ -194,7 +203,8 @@ class Search:
                 problem, prices(problem, self.objective), states, self.clock.over
             )
             if solved.complete and solved.decision is None:
-                raise SolverError("a problem whose layers all fit has no plan: this is a bug")
+                self._without_plan(problem)
+                return None, states
             if solved.decision is not None:
                 best = solved
             if solved.complete:
@@ -208,6 +218,13 @@ class Search:
         if best is not None:
             self._place_shrinking(best, problem)
         return best, states
+
+    def _without_plan(self, problem: Problem) -> None:
+        """Take note that a problem has no plan, which only a user's demands can bring about."""
+        if not self.clock.params.constraints:
+            raise SolverError("a problem whose layers all fit has no plan: this is a bug")
+        self._impossible_in_one_piece |= problem is self.plain
+        self.impossible |= problem is self.problem
 
     def _raise_bound(self, solved: Solved, states: int) -> None:
         """Raise the bound to the optimum of a relaxation in which transfers cross steps freely."""
@@ -406,6 +423,9 @@ def _stand_in_problems(search: Search) -> Iterator[Problem]:
         yield RESTRICTIONS[strategy](world.problem, world.recipes)
     if params.strategy == "joint" and params.objective == "latency" and search.problem.prefetch:
         yield replace(search.plain, prefetch=False)
+    if not search.found and params.constraints:
+        # no baseline may meet what the user demands
+        yield replace(search.problem, prefetch=False)
 
 
 def _easy_bound(problem: Problem, objective: str) -> int:

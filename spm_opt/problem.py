@@ -37,6 +37,8 @@ class FeatureMap:
         Price of loading the whole map in one transfer.
     joined : bool
         Whether its writers may leave it alone, and write its pieces by themselves.
+    held_until : int
+        Part up to which it stays in SPM once it is there; -1 where it may leave at any step.
     """
 
     size_bytes: int
@@ -47,6 +49,7 @@ class FeatureMap:
     reload_cycles: int
     reload_bytes: int
     joined: bool = False
+    held_until: int = -1
 
     @property
     def birth(self) -> int:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
+from spm_opt.constraints import Constraints
 from spm_opt.schedule import Buffer, Schedule
 from spm_opt.units import align_up, format_bytes
 
@@ -38,6 +39,16 @@ class AliasBytes(TypedDict):
 
     in_place: int
     not_copied: int
+
+
+class ConstraintFigures(TypedDict):
+    """What the user demanded of the plan."""
+
+    pin: list[str]
+    no_pin: list[str]
+    fuse: list[list[str]]
+    no_fuse: list[list[str]]
+    order: list[str]
 
 
 class SolveFigures(TypedDict):
@@ -72,6 +83,7 @@ class SolveFigures(TypedDict):
     verified: bool
     order: str
     orders_tried: int
+    constraints: ConstraintFigures
     warnings: list[str]
 
 
@@ -142,6 +154,15 @@ def groups_of(schedule: Schedule) -> list[tuple[str, ...]]:
 def fused_layer_count(schedule: Schedule) -> int:
     """Layers that run in a group with another layer."""
     return sum(len(layers) for layers in groups_of(schedule) if len(layers) > 1)
+
+
+def _demand_rows(figures: ConstraintFigures) -> list[tuple[str, str]]:
+    """A line for each demand of the user; the order is told with the layers'."""
+    texts = Constraints(
+        tuple(figures["pin"]), tuple(figures["no_pin"]), tuple(map(tuple, figures["fuse"])),
+        tuple(map(tuple, figures["no_fuse"])),
+    ).texts()  # fmt: skip
+    return [("" if n else "demanded", text) for n, text in enumerate(texts)]
 
 
 def _bands_row(figures: SolveFigures) -> list[tuple[str, str]]:
@@ -254,7 +275,18 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         verified=verified,
         order=made.order,
         orders_tried=made.orders_tried,
+        constraints=_constraint_figures(made.constraints),
         warnings=list(schedule.network.warnings),
+    )
+
+
+def _constraint_figures(demands: Constraints) -> ConstraintFigures:
+    return ConstraintFigures(
+        pin=list(demands.pin),
+        no_pin=list(demands.no_pin),
+        fuse=[list(names) for names in demands.fuse],
+        no_fuse=[list(names) for names in demands.no_fuse],
+        order=list(demands.order),
     )
 
 
@@ -406,6 +438,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         *_bands_row(figures),
         ("pinned feature maps", str(figures["pinned_feature_maps"])),
         ("layer order", f"{figures['order']} ({figures['orders_tried']} tried)"),
+        *_demand_rows(figures["constraints"]),
         ("verified", "yes" if figures["verified"] else "no"),
         ("solved in", f"{figures['solve_seconds']:.1f} s"),
     ]

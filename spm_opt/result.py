@@ -11,11 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spm_opt.errors import InputError
-from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
+from spm_opt.params import SolveParams
+from spm_opt.report import (
+    AliasBytes,
+    ConstraintFigures,
+    DramBytes,
+    SolveFigures,
+    as_text,
+    solve_figures,
+    solve_table,
+)
 from spm_opt.schedule import Schedule
 
 COMMANDS_FILE: Final = "commands.json"
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spm_opt.explanation import Reason
+    from spm_opt.params import Progress
     from spm_opt.simulate import Cause
 
 #: what `Result.save` writes; the schedule last, so that where it stands the others do too
@@ -34,10 +47,13 @@ class Result:
         What happens on the machine, with the network and the hardware.
     verified : bool
         Whether the checker accepted the schedule; `spm_opt.solve` returns no other.
+    params : SolveParams or None
+        What it was solved with; None for a schedule that comes from elsewhere.
     """
 
     schedule: Schedule
     verified: bool = True
+    params: SolveParams | None = None
 
     @property
     def model(self) -> str:
@@ -180,6 +196,11 @@ class Result:
         return self.schedule.provenance.orders_tried
 
     @property
+    def constraints(self) -> ConstraintFigures:
+        """What was demanded of the plan."""
+        return self.to_dict()["constraints"]
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the reader of the model could not take literally."""
         return self.schedule.network.warnings
@@ -190,6 +211,50 @@ class Result:
         from spm_opt.simulate import simulate
 
         return simulate(lower(self.schedule), self.schedule.hardware).causes
+
+    def explain(
+        self,
+        *,
+        maps: int = 10,
+        time_limit: float = 120.0,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> tuple[Reason, ...]:
+        """What every feature map is, and what the best plan without that would cost.
+
+        The `maps` largest are planned once more each, with the choice forbidden as a user would
+        forbid it (``no_pin``, ``no_fuse``, or ``pin`` for what is spilled). Ctrl-C ends it early.
+
+        Parameters
+        ----------
+        maps : int
+            Maps that are priced, the largest first.
+        time_limit : float
+            Seconds for all of them together, in even shares.
+        progress : callable, optional
+            As in `spm_opt.solve`.
+
+        Returns
+        -------
+        tuple of Reason
+            One a map, the largest first.
+
+        Raises
+        ------
+        InputError
+            If the schedule comes from elsewhere: it is not known what it was solved with.
+        """
+        from spm_opt.explanation import explain
+        from spm_opt.progress import run_interruptibly
+
+        params = self.params
+        if params is None:
+            raise InputError("only a result of solve can be explained", field="explain")
+        return run_interruptibly(
+            lambda stop: explain(
+                self.schedule, params, maps=maps, time_limit=time_limit, progress=progress,
+                stop=stop,
+            )
+        )  # fmt: skip
 
     def to_dict(self) -> SolveFigures:
         """Every figure, as ``spm-opt solve --json`` prints it."""

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from spm_opt.constraints import NONE, Constraints
 from spm_opt.graph.bands import Bands
 from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
@@ -232,6 +233,8 @@ class Provenance:
         OR-tools version; with `seed`, `workers` and the limits, what repeats the run.
     modelled_latency_cycles : int
         Latency of the same plan if steps were barriers: as the coarser of the two models counts.
+    constraints : Constraints
+        What the user demanded: everything above is about the plans that meet it.
     """
 
     strategy: str
@@ -250,6 +253,7 @@ class Provenance:
     deterministic_limit: float | None
     solve_seconds: float
     modelled_latency_cycles: int = 0
+    constraints: Constraints = NONE
 
 
 @dataclass(frozen=True, slots=True)

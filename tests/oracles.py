@@ -15,7 +15,7 @@ adds up what lies in the scratchpad at each step, and lets two clocks run:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -28,7 +28,7 @@ from spm_opt.cpsat.search import Budget, Found, search
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, solve_dynamic
 from spm_opt.layout import lay_out
-from spm_opt.problem import Candidate, Problem, WeightLoad, covering, led
+from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad, covering, led
 from spm_opt.timeline import run
 
 #: steps at which a map is in SPM, and steps at which it is loaded again
@@ -192,8 +192,9 @@ class TooManyPlansError(Exception):
 
 
 def brute_force(
-    problem: Problem, objective: str, at_most: Cost | None = None, patience: int = 20_000
-) -> Best:
+    problem: Problem, objective: str, at_most: Cost | None = None, patience: int = 20_000,
+    accept: Callable[[Plan], bool] = lambda plan: True,
+) -> Best:  # fmt: skip
     """Try every plan; prefixes that cannot fit, or are too dear whatever follows, are cut short.
 
     Parameters
@@ -202,13 +203,15 @@ def brute_force(
         Cost that is claimed to be optimal: plans above it are of no interest.
     patience : int
         Prefixes that may be tried.
+    accept : callable
+        Asked of every plan, before constants are loaded: whether it counts.
 
     Raises
     ------
     TooManyPlansError
         Where they do not suffice.
     """
-    return _Search(problem, objective, at_most, patience).run()
+    return _Search(problem, objective, at_most, patience, accept).run()
 
 
 @dataclass(frozen=True)
@@ -230,8 +233,10 @@ class _Prefix:
 
 class _Search:
     def __init__(
-        self, problem: Problem, objective: str, at_most: Cost | None, patience: int
-    ) -> None:
+        self, problem: Problem, objective: str, at_most: Cost | None, patience: int,
+        accept: Callable[[Plan], bool],
+    ) -> None:  # fmt: skip
+        self.accept = accept
         self.problem, self.objective, self.patience = problem, objective, patience
         self.best = Best(None if at_most is None else (at_most[0], at_most[1] + 1))
         self.led = [[problem.candidates[k] for k in members] for members in led(problem)]
@@ -346,6 +351,8 @@ class _Search:
             )
             for i in (0, 1)
         )
+        if not self.accept(Plan(used, maps, reloads, {})):
+            return
         for starts in _starts(self.problem, Plan(used, maps, reloads, {})):
             plan = Plan(used, maps, reloads, starts)
             self.best.timed += 1
@@ -380,8 +387,20 @@ def _ways(problem: Problem, prefix: _Prefix, t: int) -> list[Way]:
             else:
                 break
         else:
-            found.append((present, reloads))
+            if _held(problem.maps[t], used, present, reloads):
+                found.append((present, reloads))
     return found
+
+
+def _held(
+    feature_map: FeatureMap, used: tuple[Candidate, ...], present: set[int], reloads: set[int]
+) -> bool:
+    """Whether a map that is held can stay as long as it has to; it does so in `present`."""
+    steps = {s for s, c in enumerate(used) if c.first <= feature_map.held_until}
+    if not present or feature_map.held_until < 0:
+        return True
+    present |= steps & set(range(min(present), len(used)))
+    return not any(s - 1 in present for s in reloads)
 
 
 def _starts(problem: Problem, bare: Plan) -> Iterator[dict[int, int]]:

@@ -29,7 +29,7 @@ KEYS = {
     "compute_cycles", "dram_bytes", "dram_footprint_bytes", "dram_reused_bytes", "macs",
     "recomputed_macs", "spm_peak_bytes", "spm_load_bytes", "spm_capacity_bytes", "layers",
     "groups", "fused_layers", "banded_groups", "pinned_feature_maps", "aliased_bytes",
-    "solve_seconds", "verified", "order", "orders_tried", "warnings",
+    "solve_seconds", "verified", "order", "orders_tried", "constraints", "warnings",
 }  # fmt: skip
 
 

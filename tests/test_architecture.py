@@ -15,19 +15,20 @@ PACKAGE = ROOT / "spm_opt"
 FLOORS = {
     "errors": 0, "units": 0,
     "graph": 1, "seeded": 1, "hardware": 1, "dataflow": 1, "params": 1, "schedule": 1, "stream": 1,
-    "mapping": 1,
-    "formats": 2, "cost": 2, "allocation": 2,
+    "mapping": 1, "constraints": 1,
+    "formats": 2, "cost": 2, "allocation": 2, "demands": 2,
     # the records that candidates are turned into stand at the foot of the floor that proposes them
     "problem": 3, "decision": 3,
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4, "boxes": 4,
     **{f"mapping_{room}": 4 for room in (
         "set", "lines", "live", "evaluation", "prices", "counts", "states", "tables", "search")},
     "cpsat": 5, "baselines": 5, "dynamic": 5, "bounds": 5, "late": 5, "peak": 5,
+    "constrain": 5,
     "banding": 6, "layout": 6, "timeline": 6, "overlap": 6, "widen": 6, "assemble": 6,
     "commands": 7, "footprint": 7, "planner": 7,
-    "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8, "scene": 8,
-    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9, "trace": 8,
-    "html": 9, "whatif": 9,
+    "verify": 8, "simulate": 8, "emit": 8, "report": 8, "progress": 8, "scene": 8, "trace": 8,
+    "inventory": 9, "result": 9, "api": 9, "program": 9, "exploration": 9, "plot": 9,
+    "html": 9, "whatif": 9, "explanation": 9,
     "cli": 10,
 }  # fmt: skip
 
@@ -46,7 +47,7 @@ WALLS = {
 #: the solver's rooms, whose sums the checkers must not share
 SOLVER = {
     "parts", "site", "tiling", "pipeline", "fusion", "banding", "problem", "decision", "cpsat",
-    "baselines", "allocation", "timeline", "overlap", "widen", "planner",
+    "baselines", "constrain", "allocation", "timeline", "overlap", "widen", "planner",
 }  # fmt: skip
 CHECKERS = {"verify", "simulate"}
 

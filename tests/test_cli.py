@@ -10,16 +10,18 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import typer.main
 from interface_fakes import fake_schedule, tiny_builder
 from schedule_fixture import fused
 from test_api import KEYS, Planner, no_checks
 
 import spm_opt.api
 from spm_opt import GraphError, SolverError, SpmTooSmallError, __version__
-from spm_opt.cli import main, parse_overrides
+from spm_opt.cli import app, main, parse_overrides
 from spm_opt.progress import STOPPING
 from spm_opt.result import FILES, Result
 
+COMMANDS = typer.main.get_command(app).commands
 TEXTS = {
     "trace.json": "{}",
     "allocation.csv": "a\n", "layers.csv": "l\n", "listing.txt": "t\n", "commands.json": "c\n",
@@ -210,6 +212,62 @@ def test_list_names_the_catalogue(capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"spm-opt {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there(shell):
+    script = Path(sys.executable).parent / "spm-opt"
+    # without a parent shell to look at, the shell is named
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    asked = subprocess.run(
+        [script, "--show-completion", shell], capture_output=True, text=True, env=environment
+    )
+    assert asked.returncode == 0
+    assert "_SPM_OPT_COMPLETE" in asked.stdout
+    if shell == "bash":
+        words = {"COMP_WORDS": "spm-opt so", "COMP_CWORD": "1"}
+        done = subprocess.run(
+            [script], capture_output=True, text=True,
+            env={**os.environ, **words, "_SPM_OPT_COMPLETE": "complete_bash"},
+        )  # fmt: skip
+        assert done.stdout.split() == ["solve"]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_help_has_examples_that_are_commands(capsys, command):
+    assert main([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    examples = lines[lines.index("  Examples:" if "  Examples:" in lines else "Examples:") + 2 :]
+    found = [line.split("||")[0].split() for line in examples if "spm-opt " in line]
+    assert found
+    for program, name, *rest in found:
+        assert (program, name) == ("spm-opt", command)
+        known = {option for p in COMMANDS[command].params for option in p.opts}
+        assert {word for word in rest if word.startswith("-")} <= known
+
+
+def test_quiet_says_nothing_on_standard_error(planner, capsys, tmp_path):
+    for words in (["solve", "tiny"], ["compare", "tiny", "--strategies", "pin"]):
+        assert main([*words, "--quiet", "-o", str(tmp_path / words[0])]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert captured.out
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "solve" / "schedule.json").rename(tmp_path / "alone" / "schedule.json")
+    assert main(["check", str(tmp_path / "alone"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_solve_passes_demands_on(planner, monkeypatch, tmp_path):
+    monkeypatch.setattr(spm_opt.api, "_source", lambda *given: tiny_builder().build())
+    order = tmp_path / "order.txt"
+    order.write_text("first\nsecond\nthird\n")
+    words = "solve tiny --pin second --no-pin first --fuse first,second --no-fuse second,third"
+    assert main([*words.split(), "--order", str(order)]) == 0
+    wanted = planner.calls[0]["params"].constraints
+    assert (wanted.pin, wanted.no_pin) == (("second",), ("first",))
+    assert (wanted.fuse, wanted.no_fuse) == ((("first", "second"),), (("second", "third"),))
+    assert wanted.order == ("first", "second", "third")
 
 
 @pytest.mark.parametrize("command", ["solve", "compare", "check", "info", "list", None])

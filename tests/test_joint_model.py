@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from oracles import brute_force, by_cpsat, by_dynamic, cost_of, finish, plan_of, prove
@@ -43,6 +44,17 @@ CASES: dict[str, tuple[Problem, int, int]] = {
             group(1, 2, 1, dma=1, work=4, stores=(2,)),
             group(2, 3, 1, dma=1, reads=(1,), stores=(3,)),
         ), 6, 3,
+    ),
+    # map 0 is loaded by part 0 and read again by part 2: part 1 would like its space
+    "held_maps_stay": (
+        problem(
+            4, (replace(fmap(2, (), (0, 2)), held_until=2), fmap(1, (1,), (), must_store=True),
+                fmap(1, (2,), (), must_store=True)), {},
+            group(0, 1, 1, reads=(0,)),
+            group(1, 2, 9, dma=1, work=2, stores=(1,)),
+            group(1, 2, 1, dma=1, work=4, stores=(1,)),
+            group(2, 3, 1, dma=1, reads=(0,), stores=(2,)),
+        ), 12, 5,
     ),
     "groups_find_their_maps": (
         problem(

@@ -16,6 +16,7 @@ from test_api import KEYS
 import spm_opt
 from spm_opt import cli, cli_alloc, cli_run
 from spm_opt.api import load_network
+from spm_opt.cli_help import EXIT_CODES
 from spm_opt.cpsat.constraints import RULES
 from spm_opt.cpsat.strengthen import CUTS
 from spm_opt.formats.tables import ALLOCATION_COLUMNS, LAYER_COLUMNS
@@ -70,6 +71,7 @@ def test_the_readme_shows_every_command():
 
 def test_the_readme_lists_the_exit_codes():
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    assert codes == set(EXIT_CODES)
     own = {cli.EXIT_OK, cli.EXIT_ERROR, cli.EXIT_VIOLATIONS, cli.EXIT_ABORTED}
     assert codes == own | set(cli_alloc.EXIT_CODES.values()) | {cli_run.EXIT_DIFFERENT}
 

@@ -39,6 +39,17 @@ def pinned_maps_stay(model: cp_model.CpModel, problem: Problem, var: Variables) 
             model.add(pinned <= var.pin[t, v - 1] + var.reload.get((t, v), 0))
 
 
+def held_maps_stay(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
+    """A map that is held, once in SPM, stays there up to the part that it is held until."""
+    for (t, v), pinned in var.pin.items():
+        feature_map = problem.maps[t]
+        if v <= feature_map.held_until:
+            if (t, v - 1) in var.pin:
+                model.add(pinned >= var.pin[t, v - 1])
+            else:
+                model.add(pinned >= var.kept[t])
+
+
 def groups_find_their_maps(model: cp_model.CpModel, problem: Problem, var: Variables) -> None:
     """A group that reads a map in SPM, or adds its slice to one, runs while the map is there."""
     for v, members in enumerate(covering(problem)):
@@ -229,6 +240,7 @@ RULES: Final[tuple[Rule, ...]] = (
     every_part_runs_once,
     pinned_maps_are_written,
     pinned_maps_stay,
+    held_maps_stay,
     groups_find_their_maps,
     streams_read_stored_maps,
     reloads_read_stored_maps,

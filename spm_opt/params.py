@@ -11,7 +11,7 @@ from typing import Final
 from spm_opt.errors import InputError
 
 STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
-OBJECTIVES: Final = ("latency", "dram")
+OBJECTIVES: Final = ("latency", "dram", "energy", "edp")
 INTERLEAVES: Final = ("auto", "on", "off")
 TILINGS: Final = ("all", "rows")
 
@@ -25,7 +25,8 @@ class SolveParams:
     strategy : str
         One of `STRATEGIES`.
     objective : str
-        ``latency`` (then DRAM bytes at equal latency) or ``dram`` (then latency at equal bytes).
+        ``latency`` (then DRAM bytes at equal latency), ``dram`` (then latency at equal bytes),
+        ``energy``, or ``edp``: the product of energy and latency.
     prefetch : bool
         Whether weights may be loaded before the step that reads them.
     time_limit : float
@@ -60,6 +61,11 @@ class SolveParams:
     aliases: bool = True
     interleave: str = "auto"
     tilings: str = "all"
+
+    @property
+    def counts_energy(self) -> bool:
+        """Whether the objective needs energies of the hardware."""
+        return self.objective in ("energy", "edp")
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)

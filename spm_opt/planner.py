@@ -16,7 +16,8 @@ from typing import TypeAlias
 from spm_opt.assemble import Placed, assemble
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
-from spm_opt.dynamic import solve_dynamic
+from spm_opt.dynamic import Prices, solve_dynamic
+from spm_opt.energy import require_energies
 from spm_opt.errors import SolverError, SpmTooSmallError
 from spm_opt.fusion import MAX_GROUP_LAYERS, cut_costs, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
@@ -24,6 +25,7 @@ from spm_opt.hardware import Hardware
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
+from spm_opt.planner_edp import search_product
 from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
@@ -31,7 +33,6 @@ from spm_opt.planner_search import (
     Search,
     World,
     place_decision,
-    prices,
     stand_ins,
 )
 from spm_opt.problem import Problem
@@ -125,6 +126,8 @@ def plan_all(
     restrict: Restrict | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
+    if params.counts_energy:
+        require_energies(network, hardware)
     _require_space(network, hardware, params)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
@@ -215,7 +218,7 @@ def make_world(
     longest: int = MAX_GROUP_LAYERS,
 ) -> World:
     """The problem of one order, with groups of at most `longest` layers."""
-    site = make_site(network, hardware, order, params.aliases)
+    site = make_site(network, hardware, order, params.aliases, energy=params.counts_energy)
     cuts = params.interleave == "on"
     if params.interleave == "auto":
         cuts = cut_costs(hardware.dram).cycles == 0
@@ -225,6 +228,7 @@ def make_world(
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, params.prefetch, cuts=cuts,
+        leakage_fj=hardware.energy.leakage_fj if hardware.energy and params.counts_energy else 0,
     )  # fmt: skip
     return World(name, site, problem, recipes)
 
@@ -244,7 +248,10 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | No
         search.found += [answer.placed for answer in known.values() if answer.world is world]
     if not search.found:
         stand_ins(search)
-    search.run()
+    if objective == "edp":
+        search_product(search)
+    else:
+        search.run()
     if not search.found and strategy in known:
         return None
     if not search.found:
@@ -305,7 +312,7 @@ def _placeable_without_spill(network: Network, hardware: Hardware, capacity_byte
     for name, order in distinct_orders(network, params.orders).items():
         world = make_world(network, replace(hardware, spm=spm), params, name, order, longest=1)
         problem = spill_free(world.problem)
-        solved = solve_dynamic(problem, prices(problem, "dram"), STATES[-1])
+        solved = solve_dynamic(problem, Prices(0, 1), STATES[-1])
         if solved.decision is not None:
             placed = place_decision(world, problem, solved.decision, PATIENT_LIMIT)
             if placed is not None:

@@ -218,9 +218,7 @@ def _blocks(problem: Problem, prices: Prices, ready: Ints, space: Ints) -> list[
         key = (c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights)
         groups[c.first].setdefault(key, []).append(k)
     writes = written(problem)
-    return [
-        _block(problem, prices, list(group.values()), ready, space, writes) for group in groups
-    ]
+    return [_block(problem, prices, list(group.values()), ready, space, writes) for group in groups]
 
 
 def _block(
@@ -267,9 +265,7 @@ def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> N
     )  # fmt: skip
 
 
-def reload_prices(
-    problem: Problem, prices: Prices, moves: list[Move | None]
-) -> tuple[Ints, Ints]:
+def reload_prices(problem: Problem, prices: Prices, moves: list[Move | None]) -> tuple[Ints, Ints]:
     """Of the maps that each family loads whole: cycles, and `Prices.reload`."""
     loads = [move.reloads if move else () for move in moves]
     cycles = [sum(problem.maps[t].reload_cycles for t in maps) for maps in loads]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
 
@@ -84,7 +84,9 @@ def claimed_energy(
     moved = (transfer_energy(energy, transfer) for transfer in transfers)
     found = add_up((*compute_energies(network, hardware, computes), *moved))
     leakage = energy.leakage_fj * latency_cycles
-    return EnergyClaims(found.total_fj + leakage, *astuple(found), leakage)
+    return EnergyClaims(
+        total_fj=found.total_fj + leakage, leakage_fj=leakage, **asdict(found)
+    )  # fmt: skip
 
 
 def transfer_energy(energy: Energy, transfer: Transfer) -> Levels:

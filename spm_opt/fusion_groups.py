@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from spm_opt.cost.compute import tile_cycles
-from spm_opt.cost.energy import Tiles, tile_energy
 from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
+from spm_opt.cost.energy import Tiles, tile_energy
 from spm_opt.fusion_borders import (
     DEPTHS,
     Moves,
@@ -266,8 +266,9 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: ChainLoads, weights: 
     stripes = np.broadcast_to(loads.stripes(shared), len(chain.cuts.heights))
     return Group(
         begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
-        chain.cuts, loads.compute(shared), loads.energy(shared), None, np.stack([stripes] * len(DEPTHS)), weights,
-        np.full_like(stripes, moved), False, _sorted(borders), takeovers(site, chain, halo),
+        chain.cuts, loads.compute(shared), loads.energy(shared), None,
+        np.stack([stripes] * len(DEPTHS)), weights, np.full_like(stripes, moved), False,
+        _sorted(borders), takeovers(site, chain, halo),
         {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
         loads.enter(site, chain),
     )  # fmt: skip

@@ -49,7 +49,9 @@ class _Family:
 class _Pending:
     """Pipelines of one group, cutting and depth that wait for their spans."""
 
-    known: Ints  # (family work dram variant compute energy early late enter and of constants, options)
+    known: (
+        Ints  # (family work dram variant compute energy early late enter and of constants, options)
+    )
     compute: Ints  # (tiles,)
     load: Ints  # (options, tiles), as the next two
     store: Ints

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TypeAlias
 
-from spm_opt.assemble import Placed, assemble
+from spm_opt.assemble import Placed, assemble, tiles_and_moves_fj
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
 from spm_opt.dynamic import Prices, solve_dynamic
-from spm_opt.energy import require_energies
+from spm_opt.energy import can_count, require_energies
 from spm_opt.errors import SolverError, SpmTooSmallError
 from spm_opt.fusion import MAX_GROUP_LAYERS, cut_costs, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
@@ -25,7 +25,7 @@ from spm_opt.hardware import Hardware
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
-from spm_opt.planner_edp import search_product
+from spm_opt.planner_edp import search_front, search_product
 from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
@@ -145,6 +145,7 @@ def plan_all(
         world = make_world(network, hardware, variant.params, variant.name, variant.order, longest)
         if restrict is not None:
             world = replace(world, problem=restrict(world.site, world.problem))
+        rivals = _Rivals(network, hardware, variant, longest, restrict)
         shared = time.monotonic() - began
         tried += 1
         names.add(variant.name)
@@ -155,7 +156,7 @@ def plan_all(
             own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= spent[strategy] + shared
-            answer = _answer(world, own, best)
+            answer = _answer(world, own, best, rivals)
             spent[strategy] = own.seconds
             if answer is None or _counts_as_untried(answer, rival, variant.again):
                 continue
@@ -165,6 +166,34 @@ def plan_all(
     return tuple(
         _schedule(best[s], min(bounds[s]), s, params, len(names), spent[s]) for s in strategies
     )
+
+
+def front(
+    network: Network, hardware: Hardware, params: SolveParams
+) -> tuple[tuple[int, int], ...]:  # fmt: skip
+    """Latency in cycles and energy in fJ of placed plans of the first order, none beaten in both.
+
+    Those at the corners of the front of the relaxation, fastest first; what lies between corners,
+    and off the front for want of a placement, is missing.
+
+    Raises
+    ------
+    InputError
+        Where the hardware does not say all energies.
+    """
+    params = replace(params, objective="edp")
+    require_energies(network, hardware)
+    name, order = next(iter(distinct_orders(network, 1).items()))
+    world = make_world(network, hardware, params, name, order)
+    search = Search(world, world.problem, Clock(params, None, None))
+    stand_ins(search)
+    search_front(search)
+    points = sorted({(p.latency_cycles, p.value("energy")) for p in search.found})
+    kept: list[tuple[int, int]] = []
+    for point in points:
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return tuple(kept)
 
 
 def _require_space(network: Network, hardware: Hardware, params: SolveParams) -> None:
@@ -233,7 +262,55 @@ def make_world(
     return World(name, site, problem, recipes)
 
 
-def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | None:
+class _Rivals:
+    """Searches of a variant for other objectives: their plans may be better placed and timed.
+
+    So a plan of the objective latency is no slower than that of the objective energy, and that one
+    takes no more energy, where time is enough for both searches.
+    """
+
+    def __init__(
+        self, network: Network, hardware: Hardware, variant: Variant, longest: int,
+        restrict: Restrict | None,
+    ) -> None:  # fmt: skip
+        self.network, self.hardware = network, hardware
+        self.variant, self.longest, self.restrict = variant, longest, restrict
+        self.is_counted = can_count(network, hardware)
+        self._worlds: dict[bool, World] = {}
+
+    def plans(self, clock: Clock) -> Iterator[Placed]:
+        """Placed plans of the other objectives, while time is left."""
+        params = clock.params
+        if not self.is_counted or params.objective == "dram":
+            return
+        for objective in ("latency", "energy"):
+            if objective == params.objective or clock.over():
+                continue
+            other = Clock(replace(params, objective=objective), None, clock.stop)
+            other.began = clock.began
+            world = self._world(other.params)
+            problem = RESTRICTIONS[params.strategy](world.problem, world.recipes)
+            search = Search(world, problem, other)
+            stand_ins(search)
+            search.run()
+            for placed in search.found:
+                site = replace(placed.site, energy=True)
+                yield replace(placed, tiles_and_moves_fj=tiles_and_moves_fj(site, placed.timeline))
+
+    def _world(self, params: SolveParams) -> World:
+        counts = params.counts_energy
+        if counts not in self._worlds:
+            name, order = self.variant.name, self.variant.order
+            world = make_world(self.network, self.hardware, params, name, order, self.longest)
+            if self.restrict is not None:
+                world = replace(world, problem=self.restrict(world.site, world.problem))
+            self._worlds[counts] = world
+        return self._worlds[counts]
+
+
+def _answer(
+    world: World, clock: Clock, known: dict[str, Answer], rivals: _Rivals
+) -> Answer | None:  # fmt: skip
     """The best placed plan of a strategy in one order; None where another order has the only one.
 
     Raises
@@ -252,6 +329,10 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> Answer | No
         search_product(search)
     else:
         search.run()
+    if search.found and not search.proven():
+        clock.tell("other objectives", search.bound)
+        for placed in rivals.plans(clock):
+            search.add(placed)
     if not search.found and strategy in known:
         return None
     if not search.found:

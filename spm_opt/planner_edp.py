@@ -114,6 +114,37 @@ def search_product(search: Search) -> None:
         _descend(search)
 
 
+def search_front(search: Search, most_lines: int = 24) -> None:
+    """Fill `search` with placed plans along the whole front, where residencies are few enough."""
+    best, states = search.optimum(search.plain)
+    if best is None or not best.complete:
+        return
+    front = Front(replace(search.problem, overlap=True), search.problem.leakage_fj, states)
+    if not all(_draw(search, front, prices) for prices in _ends(front.problem)):
+        return
+    placed: set[int] = set()
+    while not search.clock.over():
+        for solved in front.plans():
+            if id(solved) not in placed:
+                placed.add(id(solved))
+                search.place(solved, search.problem)
+        widest = max(_gaps(front), key=lambda gap: gap[0], default=None)
+        if widest is None or len(front.lines) >= most_lines:
+            return
+        if not _draw(search, front, _between(front, *widest[1:])):
+            return
+
+
+def _gaps(front: Front) -> Iterator[tuple[Fraction, Line, Line]]:
+    """Area between neighbours that are two plans, and the corner that hides under them."""
+    for corner, one, other in front.corners():
+        if one.point is not None and other.point is not None:
+            a, b = one.point, other.point
+            area = (b[0] - a[0]) * (corner[1] - a[1]) - (corner[0] - a[0]) * (b[1] - a[1])
+            if area:
+                yield abs(area), one, other
+
+
 def _swept(search: Search, states: int | None) -> Front | None:
     """The front of a relaxation whose residencies can all be followed; None without.
 

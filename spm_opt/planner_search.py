@@ -150,22 +150,10 @@ class Search:
             self.overlap()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
-        if self.objective == "energy" and not self.proven():
-            self.borrow()
 
     def prices(self, problem: Problem) -> Prices:
         """What the dynamic programme is to minimise."""
         return self.weights or prices(problem, self.objective)
-
-    def borrow(self) -> None:
-        """Plans that are fast, whatever their energy: they may be better placed and timed."""
-        for problem in self.problems():
-            if self.clock.over():
-                return
-            self.weights = prices(problem, "latency")
-            solved = self.overlapped(1000, STATES[1], problem)
-            self.place(solved, problem)
-        self.weights = None
 
     def problems(self) -> list[Problem]:
         """The whole problem, and the one without bands where it has some."""
@@ -180,9 +168,7 @@ class Search:
         for states in STATES:
             began = self.clock.seconds
             self.clock.tell("optimum", self.bound)
-            solved = solve_dynamic(
-                problem, self.prices(problem), states, self.clock.over
-            )
+            solved = solve_dynamic(problem, self.prices(problem), states, self.clock.over)
             if solved.complete and solved.decision is None:
                 raise SolverError("a problem whose layers all fit has no plan: this is a bug")
             if solved.decision is not None:
@@ -321,9 +307,7 @@ class Search:
             # prefetching moves no byte, but fills the scratchpad
             problems.insert(0, replace(whole, prefetch=False))
         for problem in problems:
-            easier = solve_dynamic(
-                problem, self.prices(problem), states, self.clock.over
-            )
+            easier = solve_dynamic(problem, self.prices(problem), states, self.clock.over)
             if easier.decision is None:
                 return
             yield easier

@@ -99,7 +99,9 @@ def test_every_field_of_a_preset_has_a_source(name: str) -> None:
             commented = True
         elif not stripped:
             commented = False
-        elif stripped.startswith(("name:", "description:", "spm:", "dram:", "compute:", "- ")):
+        elif stripped.startswith(
+            ("name:", "description:", "spm:", "dram:", "compute:", "energy:", "- ")
+        ):
             continue
         else:
             assert commented, f"{name}: {stripped!r} has no comment above"

@@ -181,7 +181,8 @@ def _nest_updates(
     ])  # fmt: skip
     passes = np.array([_summing_passes(loops, u.factors) for u in compute.unrollings])
     outside = loops.ox * share["b"] * share["g"] * share["k"]
-    return outside * rows * images * passes[np.argmin(cycles, axis=0)]
+    updates: Ints = outside * rows * images * passes[np.argmin(cycles, axis=0)]
+    return updates
 
 
 def _summing_passes(loops: Loops, factors: Mapping[str, int]) -> int:

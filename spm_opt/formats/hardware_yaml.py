@@ -107,7 +107,9 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
                 {"name": u.name, "factors": dict(u.factors)} for u in compute.unrollings
             ],
         },
-        "energy": None if energy is None else {
+        "energy": None
+        if energy is None
+        else {
             "mac_fj": dict(energy.mac_fj),
             "vector_fj": energy.vector_fj,
             "register_fj": energy.register_fj,

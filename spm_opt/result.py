@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spm_opt.errors import InputError
-from spm_opt.report import AliasBytes, DramBytes, SolveFigures, as_text, solve_figures, solve_table
+from spm_opt.report import (
+    AliasBytes,
+    DramBytes,
+    EnergyFigures,
+    SolveFigures,
+    as_text,
+    solve_figures,
+    solve_table,
+)
 from spm_opt.schedule import Schedule
 
 COMMANDS_FILE: Final = "commands.json"
@@ -106,6 +114,16 @@ class Result:
     def macs(self) -> int:
         """Multiply-accumulates of one inference, each counted once."""
         return self.schedule.claims.macs
+
+    @property
+    def energy_fj(self) -> EnergyFigures | None:
+        """Femtojoules by level and tensor kind; None where the hardware does not say."""
+        return self.to_dict()["energy_fj"]
+
+    @property
+    def energy_delay_fj_cycles(self) -> int | None:
+        """Energy times latency; None likewise."""
+        return self.to_dict()["energy_delay_fj_cycles"]
 
     @property
     def recomputed_macs(self) -> int:

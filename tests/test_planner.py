@@ -198,7 +198,7 @@ def test_bytes_have_no_false_optimum_either(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_searched_plan_below_its_bound_is_a_bug(monkeypatch: pytest.MonkeyPatch):
     case = gadget((1, 1, 1, 1, 1))
-    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective: 10**6)
+    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective, least: 10**6)
     with pytest.raises(spm_opt.SolverError, match="this is a bug"):
         Plans(case, monkeypatch).plan()
 

@@ -151,7 +151,8 @@ class _Teller:
         first, end = self.parts_of[old.first][0], self.parts_of[old.end - 1][0] + 1
         begin = self.positions_of[self.source.layer_at(recipe.positions[0]).name]
         positions = begin, begin + recipe.positions[1] - recipe.positions[0]
-        part = None if recipe.part is None else self.site.parts[first]
+        layer = self.site.parts[first].layer
+        part = None if recipe.part is None else replace(recipe.part, layer=layer)
         candidate = replace(
             old, first=first, end=end, reads=self._maps(old.reads), keeps=self._maps(old.keeps),
             streams=self._maps(old.streams), stores=self._maps(old.stores),

@@ -6,6 +6,7 @@ maps at its border with their uses. Groups are proposed here, never compared.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -155,8 +156,10 @@ def all_groups(
         begin, end = site.spans[position]
         if end - begin > 1:
             yield from slice_groups(site, position)
+            for span, part in wide_parts(site, position):
+                yield from channel_groups(site, position, span, part)
         for index in range(begin, end):
-            yield from channel_groups(site, position, index)
+            yield from channel_groups(site, position, (index, index + 1), site.parts[index])
 
 
 # --------------------------------------------------------------------------- rows
@@ -408,7 +411,7 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
         compute, energy, uses = alike[key]
         place = site.written_into.get(layer.output)
         moves = [stored(site, chain, 0, part.channels, where) for where in (None, place)]
-        output = _part_outputs(site, position, index, moves[0], moves[-1])
+        output = _part_outputs(site, position, index, part, moves[0], moves[-1])
         recipe = Recipe((position, position + 1), part, "rows", chain.cuts.heights[0], 1, "retain")
         yield Group(
             index, index + 1, recipe, chain.cuts, compute, energy, None, none,
@@ -418,9 +421,14 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
         )  # fmt: skip
 
 
-def _part_outputs(site: Site, position: int, index: int, own: Moves, there: Moves) -> list[Use]:
-    """How a part may write its layer's output, given its transfers to its own place and there."""
-    tensor, part = site.layer_at(position).output, site.parts[index]
+def _part_outputs(
+    site: Site, position: int, index: int, part: Part, own: Moves, there: Moves
+) -> list[Use]:
+    """How `part` may write its layer's output, given its transfers to its own place and there.
+
+    `index` is the first part of the network that it stands for.
+    """
+    tensor = site.layer_at(position).output
     outside = site.outside_readers(tensor, position)
     uses = output_uses(site, tensor, own, _begins(part), outside)
     place = site.written_into.get(tensor)
@@ -445,12 +453,31 @@ def channel_cuts(layer: Layer, part: Part, heights: tuple[int, ...]) -> Cuttings
     return cuttings(*(part.channels or (0, channel_count(layer))), heights)
 
 
-def channel_groups(site: Site, position: int, index: int) -> Iterator[Group]:
-    """A part run in tiles of output channels: constants, and inputs where they can, stream by them.
+def wide_parts(site: Site, position: int) -> Iterator[tuple[tuple[int, int], Part]]:
+    """Slices of a layer that may run as one in channel tiles, and the part that they are then.
 
-    Tiles that are whole groups and tiles inside a group differ in which inputs stream.
+    All of them, or those of one group of a grouped layer: what they read is read once, where each
+    slice by itself would read it again, and no other map need stay for that.
     """
-    layer, part = site.layer_at(position), site.parts[index]
+    layer, (begin, end) = site.layer_at(position), site.spans[position]
+    index, step = site.order[position], layer.op.channel_step()
+    yield (begin, end), Part(index, None, layer.weight_bytes)
+    if step == 1 or step == channel_count(layer):
+        return
+    owner = [(part.channels or (0, 0))[0] // step for part in site.parts[begin:end]]
+    for group in range(channel_count(layer) // step):
+        first, last = begin + bisect_left(owner, group), begin + bisect_right(owner, group)
+        channels = group * step, (group + 1) * step
+        if last - first > 1:
+            yield (first, last), Part(index, channels, channel_weight_bytes(layer, channels))
+
+
+def channel_groups(site: Site, position: int, span: tuple[int, int], part: Part) -> Iterator[Group]:
+    """Parts `span`, one together, in tiles of output channels: constants, and inputs, stream.
+
+    Tiles that are whole groups and tiles inside a group differ in which inputs stream by them.
+    """
+    layer = site.layer_at(position)
     capacity, step = site.hardware.spm.capacity_bytes, layer.op.channel_step()
     heights = channel_heights(site.network, layer, part.channels, capacity)
     for chosen in (
@@ -458,11 +485,13 @@ def channel_groups(site: Site, position: int, index: int) -> Iterator[Group]:
         tuple(height for height in heights if height % step),
     ):
         if chosen:
-            yield _channel_group(site, position, index, chosen)
+            yield _channel_group(site, position, span, part, chosen)
 
 
-def _channel_group(site: Site, position: int, index: int, heights: tuple[int, ...]) -> Group:
-    layer, part, dram = site.layer_at(position), site.parts[index], site.hardware.dram
+def _channel_group(
+    site: Site, position: int, span: tuple[int, int], part: Part, heights: tuple[int, ...]
+) -> Group:
+    layer, dram = site.layer_at(position), site.hardware.dram
     cuts = channel_cuts(layer, part, heights)
     chain = start_chain(site.network, site.order[position], (layer.rows,))
     by_tile = tile_inputs(site.network, layer, heights[0])
@@ -475,7 +504,7 @@ def _channel_group(site: Site, position: int, index: int, heights: tuple[int, ..
     ]  # fmt: skip
     # a piece's channels are as long as those of the map that it is a piece of
     moves = tiled(site, layer.output, cuts)
-    borders.append(_part_outputs(site, position, index, moves, moves))
+    borders.append(_part_outputs(site, position, span[0], part, moves, moves))
     sizes = cuts.tiles.count * layer.weight_bytes // channel_count(layer)
     moved = moved_bytes_array(dram, sizes)
     space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))
@@ -483,7 +512,7 @@ def _channel_group(site: Site, position: int, index: int, heights: tuple[int, ..
     recipe = Recipe((position, position + 1), part, "channels", heights[0], 1, "retain")
     compute, energy = _tile_computes(site, layer, chain, cuts)
     return Group(
-        index, index + 1, recipe, cuts, compute, energy,
+        *span, recipe, cuts, compute, energy,
         transfer_cycles_array(dram, moved) if streams else None, space, 0, cuts.total(moved),
         streams, _sorted(borders),
     )  # fmt: skip

@@ -369,7 +369,7 @@ class _Writer:
     # ---------------------------------------------------------------- channel tiles
 
     def _channel_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-        part = self.site.parts[candidate.first]
+        part = recipe.part or self.site.parts[candidate.first]
         layer = self.site.network.layers[part.layer]
         cuts = channel_cuts(layer, part, (recipe.height,))
         tiles = [channels for _, channels in _spans(cuts.tiles)]
@@ -402,7 +402,7 @@ class _Writer:
         tiles: list[tuple[int, int]], program: Program,
     ) -> dict[str, int]:  # fmt: skip
         """Channelwise inputs come with each tile, the others whole with the first."""
-        part = self.site.parts[candidate.first]
+        part = recipe.part or self.site.parts[candidate.first]
         layer = self.site.network.layers[part.layer]
         by_tile = tile_inputs(self.site.network, layer, recipe.height)
         inputs = input_channels(self.site.network, layer, part.channels)

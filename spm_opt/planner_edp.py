@@ -110,6 +110,7 @@ def search_product(search: Search) -> None:
         if lowest is not None:
             search.bound = max(search.bound, ceil(front.product(lowest[0])))
         _place_all(search, front)
+    search.place_passed()
     for _ in range(DESCENTS):
         _descend(search)
 

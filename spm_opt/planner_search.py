@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 from spm_opt.allocation.place import place
 from spm_opt.assemble import Placed, roofline_cycles, tiles_and_moves_fj
@@ -128,6 +129,8 @@ class Search:
         #: weights in place of those of the objective, where that is no sum
         self.weights: Prices | None = None
         self.found: list[Placed] = []
+        #: optima that were not placed at once, with the problems that they solve
+        self._passed: list[tuple[Solved, Problem]] = []
         #: whether a search over everything gave the bound
         self._bounded = False
         self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
@@ -148,6 +151,7 @@ class Search:
         if self.objective != "dram" and not (self.clock.over() or self.proven()):
             self._bound_without_small_maps()
             self.overlap()
+        self.place_passed()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
 
@@ -258,8 +262,10 @@ class Search:
         return self.clock.params.deterministic_limit is not None or seconds < self.clock.left
 
     def _value(self, solved: Solved) -> int:
-        if self.objective == "energy":
-            return solved.energy_fj + self.problem.leakage_fj * solved.latency_cycles
+        if self.objective in ("energy", "edp"):
+            cycles = solved.latency_cycles
+            energy = solved.energy_fj + self.problem.leakage_fj * cycles
+            return energy * cycles if self.objective == "edp" else energy
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
 
     def place(self, solved: Solved, problem: Problem, exact_limit: float = QUICK_LIMIT) -> bool:
@@ -279,21 +285,32 @@ class Search:
         return True
 
     def _place_shrinking(self, solved: Solved, problem: Problem) -> None:
-        """Place the optimum of the relaxation, or of one with less space, until that succeeds.
-
-        Those that were passed over are better than what was placed: they are tried again, with
-        more patience, while time is left and the bound is not reached.
-        """
-        passed: list[Solved] = []
+        """Place the optimum of the relaxation, or of one with less space, until that succeeds."""
         for relaxed in self._ladder(solved, problem):
             if self.place(relaxed, problem):
-                break
-            passed.append(relaxed)
+                return
+            self._passed.append((relaxed, problem))
             if self.found and self.clock.over():
                 return
-        for relaxed in passed:
-            if self.clock.over() or self.proven() or self.place(relaxed, problem, PATIENT_LIMIT):
+
+    def place_passed(self) -> None:
+        """Place what was passed over, which is better than what was placed, with more patience."""
+        for relaxed, problem in self._passed:
+            if self.clock.over() or self.proven():
                 return
+            if self._value(relaxed) < self._least() and self.place(
+                relaxed, problem, self._patience()
+            ):
+                return
+
+    def _patience(self) -> float:
+        """Seconds for addresses that are worth waiting for."""
+        if self.clock.params.deterministic_limit is not None:
+            return PATIENT_LIMIT
+        return min(PATIENT_LIMIT, max(QUICK_LIMIT, self.clock.left))
+
+    def _least(self) -> float:
+        return min((placed.value(self.objective) for placed in self.found), default=inf)
 
     def proven(self) -> bool:
         return any(placed.value(self.objective) <= self.bound for placed in self.found)
@@ -336,7 +353,7 @@ class Search:
             # the cycles that CP-SAT counts are those with barriers between steps
             self.bound = max(self.bound, outcome.bound)
         if outcome.value < start.modelled(self.objective):
-            self.add(place_decision(self.world, among, outcome.decision, PATIENT_LIMIT))
+            self.add(place_decision(self.world, among, outcome.decision, self._patience()))
 
 
 def _with_room(problem: Problem, share: int) -> Problem:

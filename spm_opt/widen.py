@@ -32,12 +32,6 @@ def widen(layout: Layout, capacity_bytes: int, reserved: Sequence[int] = ()) -> 
     return writer.layout()
 
 
-def _own(layout: Layout, step: int) -> int:
-    """Bytes of buffers that live in one step alone, those that share bytes once."""
-    found = rectangles(layout.buffers)[0]
-    return sum(r.size for r in found if (r.begin, r.end) == (step, step + 1))
-
-
 class _Writer:
     """Residencies as they grow, and the room that is left in every step."""
 
@@ -46,11 +40,15 @@ class _Writer:
         self.buffers = list(layout.buffers)
         self.steps = len(layout.programs)
         self.room = [capacity_bytes] * self.steps
+        #: bytes of buffers that live in one step alone, those that share bytes once
+        own = [0] * self.steps
         for found in rectangles(layout.buffers)[0]:
             for step in range(found.begin, found.end):
                 self.room[step] -= found.size
+            if found.end == found.begin + 1:
+                own[found.begin] += found.size
         for step, taken in enumerate(reserved):
-            self.room[step] -= max(0, taken - _own(layout, step))
+            self.room[step] -= max(0, taken - own[step])
         self.host = hosts(layout.buffers)
         #: the buffers that have each host's bytes
         self.guests: dict[int, list[int]] = defaultdict(list)

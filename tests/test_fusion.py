@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from plan_fixture import make_world, random_chip, random_network, with_capacity
 
+from spm_opt.baselines import RESTRICTIONS
 from spm_opt.cpsat.model import build
 from spm_opt.cpsat.search import Budget, search
 from spm_opt.dynamic import Prices, solve_dynamic
@@ -243,6 +244,25 @@ def test_slices_that_keep_their_map_take_its_space_once() -> None:
         for part in range(begin, end)
     }  # fmt: skip
     assert work == {begin: size, **dict.fromkeys(range(begin + 1, end), 0)}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_slices_that_keep_no_map_read_their_input_once_together(groups: int) -> None:
+    b = NetworkBuilder("large weights")
+    x = b.input("x", (1, 32 * groups, 14, 14))
+    b.output(b.conv(x, 32 * groups, 3, padding=1, groups=groups, bias=False))
+    network = b.build()
+    chip = random_chip(random.Random(3), network)
+    chip = with_capacity(replace(chip, dram=replace(chip.dram, burst_bytes=1)), 7168)
+    world = make_world(network, chip)
+    problem = RESTRICTIONS["layerwise"](world.problem, world.recipes)
+    apart = replace(
+        problem, candidates=tuple(c for c in problem.candidates if c.end == c.first + 1)
+    )
+    found = [solve_dynamic(p, Prices(0, 1)).dram_bytes for p in (problem, apart)]
+    size = 2 * 32 * groups * 14 * 14
+    assert found[0] == size + network.weight_bytes
+    assert found[1] > 2 * size
 
 
 def test_two_buffers_cost_space_and_save_cycles() -> None:

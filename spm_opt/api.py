@@ -149,6 +149,7 @@ def solve(
     )
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
+    _require_energies(network, machine, hardware, params)
     if any((pin, no_pin, fuse, no_fuse, order)):
         from spm_opt.demands import demands
         from spm_opt.formats.order_text import read_order
@@ -236,6 +237,7 @@ overrides, progress, deterministic_limit, orders, aliases, cycles, interleave, t
         replace(params, strategy=strategy)  # raises where there is no such strategy
     machine = load_hardware(hardware, overrides)
     network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
+    _require_energies(network, machine, hardware, params)
 
     def work(stop: threading.Event) -> tuple[Result, ...]:
         from spm_opt.planner import plan_all
@@ -366,6 +368,22 @@ def load_hardware(hardware: HardwareLike, overrides: Mapping[str, str] | None = 
     from spm_opt.formats.hardware_yaml import read_hardware
 
     return read_hardware(find_hardware(os.fspath(hardware)), dict(overrides or {}))
+
+
+def _require_energies(
+    network: Network, machine: Hardware, hardware: HardwareLike, params: SolveParams
+) -> None:
+    """Refuse an objective that needs energies which the accelerator does not say."""
+    if not params.counts_energy:
+        return
+    from spm_opt.energy import require_energies
+    from spm_opt.formats.catalogue import find_hardware
+
+    try:
+        require_energies(network, machine)
+    except InputError as error:
+        file = None if isinstance(hardware, Hardware) else find_hardware(os.fspath(hardware))
+        raise (error if file is None else error.in_file(str(file))) from None
 
 
 def simulate(schedule: PathLike | Schedule | Result) -> Simulation:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from spm_opt.cost.compute import least_cycles
 from spm_opt.decision import Decision
+from spm_opt.energy import can_count, claimed_energy
 from spm_opt.graph.network import Network, needed_rows
 from spm_opt.graph.pieces import compulsory_map_bytes, copy_free
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
-from spm_opt.schedule import Claims, Compute, Provenance, Schedule
+from spm_opt.schedule import Claims, Compute, EnergyClaims, Provenance, Schedule
 from spm_opt.site import Site
 from spm_opt.timeline import Timeline
 from spm_opt.units import ceil_div
@@ -21,6 +22,7 @@ class Placed:
     """A decision with addresses and cycles.
 
     ``modelled_cycles`` is what it takes where steps are barriers, as the joint model counts;
+    ``tiles_and_moves_fj`` is its energy without leakage, 0 where energy is not counted;
     ``site`` is the one that `layout` is for, groups in bands told apart.
     """
 
@@ -30,6 +32,7 @@ class Placed:
     timeline: Timeline
     offsets: tuple[int, ...]
     modelled_cycles: int
+    tiles_and_moves_fj: int = 0
 
     @property
     def latency_cycles(self) -> int:
@@ -42,12 +45,23 @@ class Placed:
         return sum(transfer.moved_bytes for transfer in self.timeline.transfers)
 
     def value(self, objective: str) -> int:
-        """Value of an objective: ``latency`` or ``dram``."""
-        return self.latency_cycles if objective == "latency" else self.dram_bytes
+        """Value of an objective (see `spm_opt.params.OBJECTIVES`)."""
+        return self._value(objective, self.latency_cycles)
 
     def modelled(self, objective: str) -> int:
         """The same as the joint model counts it."""
-        return self.modelled_cycles if objective == "latency" else self.dram_bytes
+        return self._value(objective, self.modelled_cycles)
+
+    def _value(self, objective: str, cycles: int) -> int:
+        if objective == "latency":
+            return cycles
+        return self.dram_bytes if objective == "dram" else self._energy(objective, cycles)
+
+    def _energy(self, objective: str, cycles: int) -> int:
+        energy = self.site.hardware.energy
+        leakage = 0 if energy is None else energy.leakage_fj * cycles
+        total = self.tiles_and_moves_fj + leakage
+        return total * cycles if objective == "edp" else total
 
 
 def assemble(placed: Placed, provenance: Provenance) -> Schedule:
@@ -72,12 +86,32 @@ def assemble(placed: Placed, provenance: Provenance) -> Schedule:
         - source.macs,
         spm_peak_bytes=max((b.offset_bytes + b.size_bytes for b in buffers), default=0),
         roofline_cycles=roofline_cycles(source, site.hardware),
+        energy=_energy(placed),
     )
     return Schedule(
         site.network, site.hardware, provenance, timeline.steps, buffers, timeline.transfers,
         timeline.computes, placed.layout.dram_addresses, claims, source=site.source,
         bands=site.bands,
     )  # fmt: skip
+
+
+def _energy(placed: Placed) -> EnergyClaims | None:
+    network, hardware, timeline = placed.site.network, placed.site.hardware, placed.timeline
+    if not can_count(network, hardware):
+        return None
+    return claimed_energy(
+        network, hardware, timeline.computes, timeline.transfers, placed.latency_cycles
+    )
+
+
+def tiles_and_moves_fj(site: Site, timeline: Timeline) -> int:
+    """Energy of a timeline without leakage; 0 where energy is not counted."""
+    if not site.energy:
+        return 0
+    claims = claimed_energy(
+        site.network, site.hardware, timeline.computes, timeline.transfers, latency_cycles=0
+    )
+    return claims.total_fj
 
 
 def roofline_cycles(network: Network, hardware: Hardware) -> int:

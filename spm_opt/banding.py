@@ -77,7 +77,9 @@ class _Teller:
         self.source_positions = {site.layer_at(p).name: p for p in range(len(site.order))}
         order, parts = self._order()
         self.site = replace(
-            make_site(self.banded.network, site.hardware, order, site.aliases, parts),
+            make_site(
+                self.banded.network, site.hardware, order, site.aliases, parts, site.energy
+            ),
             source=site.network, bands=runs,
         )  # fmt: skip
         self.candidates: list[Candidate] = []

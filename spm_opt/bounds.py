@@ -44,6 +44,11 @@ def _queue_cycles(problem: Problem, candidate: Candidate) -> int:
     return candidate.overlap.queue_cycles + (0 if candidate.streams_weights else own)
 
 
+def energy_bound(problem: Problem) -> int:
+    """Femtojoules, leakage left out, below which no plan can be."""
+    return shortest_cover(problem, lambda c: c.energy_fj)
+
+
 def dram_bound(problem: Problem) -> int:
     """Bytes below which no plan can be."""
     return shortest_cover(problem, lambda c: c.dram_bytes)

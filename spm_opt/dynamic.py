@@ -55,6 +55,8 @@ class Solved:
     decision : Decision or None
         None where no plan exists (or, truncated, none was found).
     latency_cycles, dram_bytes : int
+    energy_fj : int
+        Leakage left out; 0 where energy is not counted.
     complete : bool
         Whether every residency was followed: then the decision is optimal.
     """
@@ -62,6 +64,7 @@ class Solved:
     decision: Decision | None
     latency_cycles: int
     dram_bytes: int
+    energy_fj: int
     complete: bool
 
 
@@ -71,7 +74,7 @@ def solve_dynamic(
     max_states: int = 3000,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Solved:
-    """Minimise ``per_cycle * latency + per_byte * DRAM bytes`` over all plans.
+    """Minimise the sum of cycles, DRAM bytes and energy, weighted by `prices`, over all plans.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def solve_dynamic(
     complete = True
     for v in range(problem.parts):
         if stopped():
-            return Solved(None, 0, 0, False)
+            return Solved(None, 0, 0, 0, False)
         states = {state: clock.prune(found, prices) for state, found in open_[v].items()}
         open_[v] = {}
         if len(states) > max_states:
@@ -114,7 +117,7 @@ def _beam(table: Table, states: dict[Residency, Labels], width: int) -> list[Res
     for state, labels in states.items():
         kept = sum(maps[t].size_bytes for t, mode in state if mode & IN_SPM)
         loads = sum(
-            prices.per_cycle * maps[t].reload_cycles + prices.per_byte * maps[t].reload_bytes
+            prices.per_cycle * maps[t].reload_cycles + prices.reload(maps[t])
             for t, mode in state
             if mode == IN_DRAM and not maps[t].in_dram
         )
@@ -200,18 +203,21 @@ def _result(
     table: Table, clock: Clock, ends: dict[Residency, list[Labels]], complete: bool
 ) -> Solved:
     if not ends:
-        return Solved(None, 0, 0, complete)
+        return Solved(None, 0, 0, 0, complete)
     last = clock.prune([labels for found in ends.values() for labels in found], table.prices)
     cheapest = last[:, [int(np.argmin(last[COST]))]]
     path = _path(table, clock, cheapest)
-    dram = sum(_step_bytes(table.problem, step) for step in path)
-    latency = clock.latency(table, path, int(cheapest[COST, 0]), dram)
-    return Solved(_decision(table, clock, path), latency, dram, complete)
-
-
-def _step_bytes(problem: Problem, step: Step) -> int:
-    reloaded = sum(problem.maps[t].reload_bytes for t in step.reloads)
-    return problem.candidates[step.candidate].dram_bytes + reloaded
+    used = [table.problem.candidates[step.candidate] for step in path]
+    loaded = [table.problem.maps[t] for step in path for t in step.reloads]
+    prices = table.prices
+    other = sum(prices.step(c) for c in used) + sum(prices.reload(m) for m in loaded)
+    return Solved(
+        _decision(table, clock, path),
+        clock.latency(table, path, int(cheapest[COST, 0]), other),
+        sum(c.dram_bytes for c in used) + sum(m.reload_bytes for m in loaded),
+        sum(c.energy_fj for c in used) + sum(m.reload_fj for m in loaded),
+        complete,
+    )
 
 
 def _path(table: Table, clock: Clock, cheapest: Labels) -> list[Step]:

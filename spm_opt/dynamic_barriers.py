@@ -68,8 +68,8 @@ class Barriers:
     ) -> Labels:
         """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
         prices, ready, block = table.prices, table.ready, table.blocks[v].only(chosen)
-        front, moved = reload_prices(table.problem, moves)
-        front, moved = front[block.family], moved[block.family] + block.dram
+        front, moved = reload_prices(table.problem, prices, moves)
+        front, moved = front[block.family], moved[block.family] + block.price
         own, slack, limit = (
             ready[block.end],
             block.duration - block.dma,
@@ -81,7 +81,7 @@ class Barriers:
         before = np.where(block.streamed, ready[v], labels[PROGRESS][:, None])
         wait = np.where(block.streamed, 0, np.maximum(own - before, 0))
         spent = wait + front + block.duration
-        cost = labels[COST][:, None] + prices.per_cycle * spent + prices.per_byte * moved
+        cost = labels[COST][:, None] + prices.per_cycle * spent + moved
         at_start = np.maximum(before, own)
         moving = (block.dma + front > 0) & (not table.problem.cuts)
         begun, done, busy = _under_way(ready, at_start, moving)
@@ -101,8 +101,8 @@ class Barriers:
         joined = np.concatenate(after, axis=1)
         return joined[:, np.argsort(joined[MOVE], kind="stable")]
 
-    def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
-        """Cycles of a path."""
+    def latency(self, table: Table, path: list[Step], cost: int, other: int) -> int:
+        """Cycles of a path of this cost; `other` is what of it is no price of cycles."""
         before = [0, *(step.progress for step in path)]
         return sum(_step_cycles(table, step, b) for step, b in zip(path, before, strict=False))
 

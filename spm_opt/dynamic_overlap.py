@@ -91,8 +91,8 @@ class Overlapping:
     ) -> Labels:
         """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
         block, prices = table.blocks[v].only(chosen), table.prices
-        front, moved = reload_prices(table.problem, moves)
-        front, moved = front[block.family], moved[block.family] + block.dram
+        front, moved = reload_prices(table.problem, prices, moves)
+        front, moved = front[block.family], moved[block.family] + block.price
         queue, left = block.queue + front, room - block.own_space
         constants = np.where(block.streamed, 0, table.ready[block.end] - table.ready[v])
         # stores go on beside a step that has room for their buffer
@@ -111,7 +111,7 @@ class Overlapping:
         held = np.where(block.end == table.problem.parts, np.maximum(held, -after), held)
         after = after + held
         limit = self._limit(table, v, block, room)
-        cost = labels[COST][:, None] + prices.per_byte * moved
+        cost = labels[COST][:, None] + moved
         cost = cost + prices.per_cycle * (wait + block.window + held)
         parent = number + np.arange(labels.shape[1])[:, None]
         most_early = table.most_early[block.end]
@@ -124,10 +124,10 @@ class Overlapping:
         joined = np.stack(columns).reshape(_ROWS, -1)
         return joined[:, np.argsort(joined[MOVE], kind="stable")]
 
-    def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
-        """Cycles of a path."""
+    def latency(self, table: Table, path: list[Step], cost: int, other: int) -> int:
+        """Cycles of a path of this cost; `other` is what of it is no price of cycles."""
         prices = table.prices
-        return (cost - prices.per_byte * dram_bytes) // prices.per_cycle if prices.per_cycle else 0
+        return (cost - other) // prices.per_cycle if prices.per_cycle else 0
 
     def step(self, table: Table, label: Ints, move: Move) -> Step:
         """The step that led to a label."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.dynamic_leaving import Leaving, Residency, bits
-from spm_opt.problem import Candidate, Problem, written
+from spm_opt.problem import Candidate, FeatureMap, Problem, written
 
 Ints = NDArray[np.int64]
 
@@ -27,10 +27,22 @@ OWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Weights of the two costs in the sum that is minimised; one of them may be 0."""
+    """Weights of the costs in the sum that is minimised; some of them may be 0.
+
+    ``per_fj`` is that of energy without leakage, which is a price of cycles.
+    """
 
     per_cycle: int
     per_byte: int
+    per_fj: int = 0
+
+    def step(self, candidate: Candidate) -> int:
+        """What a candidate adds, whatever its cycles."""
+        return self.per_byte * candidate.dram_bytes + self.per_fj * candidate.energy_fj
+
+    def reload(self, feature_map: FeatureMap) -> int:
+        """What loading a map whole adds, whatever its cycles."""
+        return self.per_byte * feature_map.reload_bytes + self.per_fj * feature_map.reload_fj
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +75,8 @@ class Block:
         One of each family.
     needs : tuple of Needs
         What each family asks for.
-    family, index, duration, dma, work, dram : int64 array (candidates,)
-        Family and number of each candidate, and its prices.
+    family, index, duration, dma, work, price : int64 array (candidates,)
+        Family and number of each candidate, and its prices; `price` is `Prices.step`.
     window, queue, first, ahead, behind, early, late, enter : int64 array (candidates,)
     tile_space, tile_first, tile_ahead : int64 array (candidates,)
         Prices where steps overlap, in the order of `Overlap`.
@@ -82,7 +94,7 @@ class Block:
     duration: Ints
     dma: Ints
     work: Ints
-    dram: Ints
+    price: Ints
     window: Ints
     queue: Ints
     first: Ints
@@ -139,7 +151,7 @@ class Table:
         sizes = [w.size_bytes for w in problem.weights]
         self.ready = np.concatenate((zero, np.cumsum(cycles, dtype=np.int64)))
         self.space = np.concatenate((zero, np.cumsum(sizes, dtype=np.int64)))
-        self.blocks = _blocks(problem, self.ready, self.space)
+        self.blocks = _blocks(problem, prices, self.ready, self.space)
         self.leaving = Leaving(problem)
         #: by boundary, the most that a step beginning there can load before it begins
         self.most_ahead = _most_ahead(problem)
@@ -173,8 +185,8 @@ class Clock(Protocol):
     ) -> Labels:  # fmt: skip
         """Every label after every chosen candidate, sorted by family; `MOVE` holds the family."""
 
-    def latency(self, table: Table, path: list[Step], cost: int, dram_bytes: int) -> int:
-        """Cycles of a path."""
+    def latency(self, table: Table, path: list[Step], cost: int, other: int) -> int:
+        """Cycles of a path of this cost; `other` is what of it is no price of cycles."""
 
     def step(self, table: Table, label: Ints, move: Move) -> Step:
         """The step that led to a label."""
@@ -200,18 +212,19 @@ def _most_early(problem: Problem, space: Ints) -> Ints:
     return most
 
 
-def _blocks(problem: Problem, ready: Ints, space: Ints) -> list[Block]:
+def _blocks(problem: Problem, prices: Prices, ready: Ints, space: Ints) -> list[Block]:
     groups: list[dict[tuple[object, ...], list[int]]] = [{} for _ in range(problem.parts)]
     for k, c in enumerate(problem.candidates):
         key = (c.end, c.reads, c.streams, c.keeps, c.stores, c.streams_weights)
         groups[c.first].setdefault(key, []).append(k)
     writes = written(problem)
-    return [_block(problem, list(group.values()), ready, space, writes) for group in groups]
+    return [_block(problem, prices, list(group.values()), ready, space, writes) for group in groups]
 
 
 def _block(
-    problem: Problem, families: list[list[int]], ready: Ints, space: Ints, writes: list[list[int]]
-) -> Block:
+    problem: Problem, prices: Prices, families: list[list[int]], ready: Ints, space: Ints,
+    writes: list[list[int]],
+) -> Block:  # fmt: skip
     index = [k for members in families for k in members]
     used = [problem.candidates[k] for k in index]
     rows = [
@@ -221,7 +234,7 @@ def _block(
             c.duration_cycles,
             c.dma_cycles,
             c.work_bytes,
-            c.dram_bytes,
+            prices.step(c),
             *c.overlap,
             c.compute_cycles,
             c.end,
@@ -252,9 +265,9 @@ def _needs(problem: Problem, candidate: Candidate, writes: list[list[int]]) -> N
     )  # fmt: skip
 
 
-def reload_prices(problem: Problem, moves: list[Move | None]) -> tuple[Ints, Ints]:
-    """Cycles and bytes of the maps that each family loads whole."""
+def reload_prices(problem: Problem, prices: Prices, moves: list[Move | None]) -> tuple[Ints, Ints]:
+    """Of the maps that each family loads whole: cycles, and `Prices.reload`."""
     loads = [move.reloads if move else () for move in moves]
     cycles = [sum(problem.maps[t].reload_cycles for t in maps) for maps in loads]
-    sizes = [sum(problem.maps[t].reload_bytes for t in maps) for maps in loads]
-    return np.array(cycles, dtype=np.int64), np.array(sizes, dtype=np.int64)
+    price = [sum(prices.reload(problem.maps[t]) for t in maps) for maps in loads]
+    return np.array(cycles, dtype=np.int64), np.array(price, dtype=np.int64)

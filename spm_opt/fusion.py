@@ -61,8 +61,8 @@ def make_candidates(
     Parameters
     ----------
     prune : bool
-        Keep only the Pareto set on (duration, transfer end, space, DRAM bytes) per group and
-        residency pattern; of equal candidates the first stays.
+        Keep only the Pareto set on (duration, transfer end, space, DRAM bytes, energy where it
+        is counted) per group and residency pattern; of equal candidates the first stays.
     longest : int
         Layers of the longest group.
     cuts : bool
@@ -77,7 +77,9 @@ def make_candidates(
         needs most in stripes, so that a scratchpad of the size it names holds the whole network.
     """
     capacity = site.hardware.spm.capacity_bytes
-    pricer = Pricer(capacity, prune, cut_costs(site.hardware.dram) if cuts else None)
+    pricer = Pricer(
+        capacity, prune, cut_costs(site.hardware.dram) if cuts else None, site.transfer_fj
+    )
     for group in all_groups(site, halos, longest):
         pricer.add(group)
     if bands and longest > 1:

@@ -22,7 +22,7 @@ from spm_opt.site import Site
 from spm_opt.tiling import Ints
 
 #: rows of `_Known`, in the order in which they are stacked
-_FAMILY, _WORK, _DRAM, _VARIANT, _COMPUTE, _EARLY, _LATE, _ENTER = range(8)
+_FAMILY, _WORK, _DRAM, _VARIANT, _COMPUTE, _EARLY, _LATE, _ENTER, _ENERGY = range(9)
 #: sums and ends of the pipelines of an option
 _DURATION, _DMA, _LEAST, _WINDOW, _QUEUE, _FIRST, _AHEAD, _BEHIND = range(8)
 _NO_BUFFER: Final = 2**62
@@ -61,10 +61,12 @@ class BandPricer:
     capacity_bytes : int
     cut : Cut or None
         As of `pipeline_spans`.
+    transfer_fj : int
+        Energy of a byte that is moved; 0 where energy is not counted.
     """
 
-    def __init__(self, capacity_bytes: int, cut: Cut | None) -> None:
-        self._capacity, self._cut = capacity_bytes, cut
+    def __init__(self, capacity_bytes: int, cut: Cut | None, transfer_fj: int = 0) -> None:
+        self._capacity, self._cut, self._transfer_fj = capacity_bytes, cut, transfer_fj
         self._known: list[Ints] = []
         self._count = 0
         self._jobs: dict[tuple[int, int], list[_Job]] = {}
@@ -82,11 +84,14 @@ class BandPricer:
         if not len(cutting):
             return
         compute = _sum(band.count * band.cuts.total(band.compute) for band in group.bands)
+        energy = _sum(band.count * band.cuts.total(band.energy) for band in group.bands)
+        dram = table.dram[pattern, cutting]
         variant = base + cutting * len(DEPTHS) + depth
         self._known.append(np.stack((
-            families[pattern], table.work[pattern, depth, cutting], table.dram[pattern, cutting],
+            families[pattern], table.work[pattern, depth, cutting], dram,
             variant, compute[cutting], table.early[pattern, depth, cutting],
             table.late[pattern, depth, cutting], group.bands[0].enter[cutting],
+            energy[cutting] + dram * self._transfer_fj,
         )))  # fmt: skip
         edges = [0, *(np.flatnonzero(np.diff(variant)) + 1).tolist(), len(variant)]
         for begin, end in pairwise(edges):
@@ -107,14 +112,14 @@ class BandPricer:
     def options(self) -> Ints:
         """All options, a column each, as `spm_opt.fusion_prices` has them."""
         if not self._count:
-            return np.zeros((19, 0), dtype=np.int64)
+            return np.zeros((20, 0), dtype=np.int64)
         known, ends = np.concatenate(self._known, axis=1), self._timed()
         none = np.zeros(self._count, dtype=np.int64)
         return np.stack((
             known[_FAMILY], ends[_DURATION], ends[_DMA], ends[_LEAST], known[_WORK], known[_DRAM],
             ends[_WINDOW], ends[_QUEUE], ends[_FIRST], -ends[_AHEAD], -ends[_BEHIND],
-            known[_EARLY], known[_LATE], -known[_ENTER], none, none, none, known[_VARIANT],
-            known[_COMPUTE],
+            known[_EARLY], known[_LATE], -known[_ENTER], none, none, none, known[_ENERGY],
+            known[_VARIANT], known[_COMPUTE],
         ))  # fmt: skip
 
     def _timed(self) -> Ints:

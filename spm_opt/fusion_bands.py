@@ -23,7 +23,7 @@ from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
     ChainLoads,
     Recipe,
-    layer_tile_cycles,
+    start_loads,
 )
 from spm_opt.fusion_sharing import sharing
 from spm_opt.graph.bands import SomeBands, band_cuts, is_window, some_bands
@@ -66,7 +66,8 @@ class Band:
     count : int
         How many.
     cuts : Cuttings
-    compute : int64 array (tiles,)
+    compute, energy : int64 array (tiles,)
+        Cycles, and femtojoules (0 where energy is not counted).
     space_bytes : int64 array (cuttings,)
         Stripes of intermediate maps.
     inputs : tuple of Moves
@@ -79,6 +80,7 @@ class Band:
     count: int
     cuts: Cuttings
     compute: Ints
+    energy: Ints
     space_bytes: Ints
     inputs: tuple[Moves, ...]
     output: Moves
@@ -296,13 +298,13 @@ def _band_site(site: Site, network: Network, position: dict[str, int]) -> Site:
         ]  # fmt: skip
         parts += own
     order = tuple(range(len(network.layers)))
-    return make_site(network, site.hardware, order, site.aliases, tuple(parts))
+    return make_site(network, site.hardware, order, site.aliases, tuple(parts), site.energy)
 
 
 def _start(site: Site, index: int, heights: tuple[int, ...]) -> tuple[Chain, ChainLoads]:
     """The chain of a band's last layer, and what it loads the engine with."""
     chain = start_chain(site.network, index, heights)
-    return chain, ChainLoads([layer_tile_cycles(site, chain, 0)], [None])
+    return chain, start_loads(site, chain)
 
 
 def _grown(site: Site, chain: Chain, loads: ChainLoads, index: int) -> tuple[Chain, ChainLoads]:
@@ -319,7 +321,7 @@ def _with(site: Site, chain: Chain, loads: ChainLoads, index: int) -> tuple[Chai
     chain = grow_chain(site.network, chain, index, "retain", complete=False)
     row_bytes = site.network.tensors[site.network.layers[index].output].row_bytes
     stripe = aligned(site, chain.held[-1] * row_bytes)
-    return chain, loads.grown(layer_tile_cycles(site, chain, len(chain.layers) - 1), stripe)
+    return chain, loads.grown(site, chain, stripe)
 
 
 def _band(
@@ -333,7 +335,7 @@ def _band(
     none = np.zeros_like(cuts.starts)
     enter = loads.enter(site, chain)
     return Band(
-        count, cuts, loads.compute(shared), none + loads.stripes(shared),
+        count, cuts, loads.compute(shared), loads.energy(shared), none + loads.stripes(shared),
         tuple(_streamed(site, made, chain, name) for name in inputs),
         _stored(site, chain), none if enter is None else enter,
     )  # fmt: skip

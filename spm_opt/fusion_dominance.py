@@ -40,6 +40,8 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 #: the largest price of each sort in a family
 Limits = tuple[int, ...]
+#: prices of a candidate that are compared
+_ROWS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class _Prices:
-    """Alternatives of one family: rows duration, dma, work, dram; and the least of each row."""
+    """Alternatives of one family: rows duration, dma, work, dram, energy; the least of each row."""
 
     rows: Ints
     least: tuple[int, ...]
@@ -123,9 +125,12 @@ def _tabled(problem: Problem) -> _Table:
     for k, c in enumerate(problem.candidates):
         members[_key(c)].append(k)
     columns = np.array(
-        [(c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes) for c in problem.candidates],
+        [
+            (c.duration_cycles, c.dma_cycles, c.work_bytes, c.dram_bytes, c.energy_fj)
+            for c in problem.candidates
+        ],
         dtype=np.int64,
-    ).reshape(-1, 4)
+    ).reshape(-1, _ROWS)
     prices = {key: _priced(columns[found].T) for key, found in members.items()}
     arrays = {key: np.array(found, dtype=np.int64) for key, found in members.items()}
     born: dict[int, list[int]] = defaultdict(list)
@@ -169,7 +174,9 @@ def _reloading(table: _Table, key: _Key, most: Limits) -> Iterator[_Prices]:
         )
         if other is not None:
             m = table.problem.maps[t]
-            extra = (m.reload_cycles, m.reload_cycles, m.size_bytes, m.reload_bytes)
+            extra = (
+                m.reload_cycles, m.reload_cycles, m.size_bytes, m.reload_bytes, m.reload_fj,
+            )  # fmt: skip
             yield _priced(other.rows + np.array(extra, dtype=np.int64)[:, None])
 
 
@@ -228,7 +235,7 @@ def _joined(one: _Prices, two: _Prices, kept_bytes: int, late: bool) -> _Prices:
     pairs = a + b
     pairs[1] = np.where((b[1] > 0) | late, a[0] + b[1], pairs[1])
     pairs[2] = np.maximum(a[2], b[2] + kept_bytes)
-    return _Prices(pairs.reshape(4, -1), one.least)
+    return _Prices(pairs.reshape(_ROWS, -1), one.least)
 
 
 def _with(maps: tuple[int, ...], t: int) -> tuple[int, ...]:

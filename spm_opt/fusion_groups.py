@@ -15,6 +15,7 @@ import numpy as np
 
 from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
+from spm_opt.cost.energy import Tiles, tile_energy
 from spm_opt.fusion_borders import (
     DEPTHS,
     Moves,
@@ -50,6 +51,7 @@ from spm_opt.tiling import (
     grow_chain,
     input_channels,
     read_bytes,
+    slice_row_bytes,
     start_chain,
     stripe_heights,
 )
@@ -106,8 +108,8 @@ class Group:
     plain : Recipe
         Recipe of the first cutting, one deep; others differ in height and depth only.
     cuts : Cuttings
-    compute : int64 array (tiles,)
-        Cycles.
+    compute, energy : int64 array (tiles,)
+        Cycles, and femtojoules (0 where energy is not counted).
     load : int64 array (tiles,) or None
         Cycles of the loads of streamed constants.
     space_bytes : int64 array (depths, cuttings)
@@ -132,6 +134,7 @@ class Group:
     plain: Recipe
     cuts: Cuttings
     compute: Ints
+    energy: Ints
     load: Ints | None
     space_bytes: Ints
     weight_space: int
@@ -169,7 +172,7 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
     at least as many: once they alone do not fit, nothing longer does.
     """
     chain = start_chain(site.network, site.order[end], _heights(site.layer_at(end)))
-    loads = ChainLoads([layer_tile_cycles(site, chain, 0)], [None])
+    loads = start_loads(site, chain)
     weights = site.weight_space(end)
     if halo == "retain":
         yield _row_group(site, chain, halo, loads, weights)
@@ -180,11 +183,10 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
             return
         outside = site.last_reader[layer.output] > end
         chain = grow_chain(site.network, chain, site.order[position], halo, outside)
-        i = len(chain.layers) - 1
         weights += site.weight_space(position)
         row_bytes = site.network.tensors[layer.output].row_bytes
-        stripe = None if outside else aligned(site, chain.held[i] * row_bytes)
-        loads = loads.grown(layer_tile_cycles(site, chain, i), stripe)
+        stripe = None if outside else aligned(site, chain.held[-1] * row_bytes)
+        loads = loads.grown(site, chain, stripe)
         if weights + int(loads.stripes(sharing(site, chain, halo)).min()) > (
             site.hardware.spm.capacity_bytes
         ):
@@ -194,18 +196,31 @@ def row_groups(site: Site, end: int, halo: str, longest: int = MAX_GROUP_LAYERS)
 
 @dataclass(frozen=True, slots=True)
 class ChainLoads:
-    """Cycles and stripes of each layer of a chain; None for a layer whose output leaves it."""
+    """Cycles, energy and stripes of each layer of a chain.
+
+    No stripe (None) for a layer whose output leaves it.
+    """
 
     cycles: list[Ints]
+    energies: list[Ints]
     stripe_bytes: list[Ints | None]
 
-    def grown(self, cycles: Ints, stripe_bytes: Ints | None) -> ChainLoads:
-        """With one layer more."""
-        return ChainLoads([*self.cycles, cycles], [*self.stripe_bytes, stripe_bytes])
+    def grown(self, site: Site, chain: Chain, stripe_bytes: Ints | None) -> ChainLoads:
+        """With the layer that `chain` has grown by."""
+        i = len(chain.layers) - 1
+        return ChainLoads(
+            [*self.cycles, layer_tile_cycles(site, chain, i)],
+            [*self.energies, layer_tile_energy(site, chain, i)],
+            [*self.stripe_bytes, stripe_bytes],
+        )
 
     def compute(self, shared: Sharing) -> Ints:
         """Cycles of each tile."""
         return sum_of(c for i, c in enumerate(self.cycles) if i not in shared.elided)
+
+    def energy(self, shared: Sharing) -> Ints:
+        """Femtojoules of each tile."""
+        return sum_of(e for i, e in enumerate(self.energies) if i not in shared.elided)
 
     def enter(self, site: Site, chain: Chain) -> Ints | None:
         """Cycles of the first tile of each cutting before the last layer that has constants."""
@@ -220,6 +235,11 @@ class ChainLoads:
         """Space of the stripes in each cutting."""
         own = [b for i, b in enumerate(self.stripe_bytes) if b is not None and not shared.free(i)]
         return sum_of(own) if own else np.zeros(1, dtype=np.int64)
+
+
+def start_loads(site: Site, chain: Chain) -> ChainLoads:
+    """Of a chain of one layer."""
+    return ChainLoads([], [], []).grown(site, chain, None)
 
 
 def sum_of(arrays: Iterable[Ints]) -> Ints:
@@ -249,8 +269,9 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: ChainLoads, weights: 
     stripes = np.broadcast_to(loads.stripes(shared), len(chain.cuts.heights))
     return Group(
         begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
-        chain.cuts, loads.compute(shared), None, np.stack([stripes] * len(DEPTHS)), weights,
-        np.full_like(stripes, moved), False, _sorted(borders), takeovers(site, chain, halo),
+        chain.cuts, loads.compute(shared), loads.energy(shared), None,
+        np.stack([stripes] * len(DEPTHS)), weights, np.full_like(stripes, moved), False,
+        _sorted(borders), takeovers(site, chain, halo),
         {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
         loads.enter(site, chain),
     )  # fmt: skip
@@ -344,6 +365,30 @@ def part_cycles(site: Site, layer: Layer, channels: Channels, chain: Chain) -> I
     return tile_cycles(layer, dtype, site.hardware, own.count, reads, width, own.begin)
 
 
+def layer_tile_energy(site: Site, chain: Chain, i: int) -> Ints:
+    """Femtojoules of each tile of the i-th layer of a chain; 0 where energy is not counted."""
+    return _tile_energy(site, site.network.layers[chain.layers[i]], None, chain, i)
+
+
+def part_energy(site: Site, layer: Layer, channels: Channels, chain: Chain) -> Ints:
+    """Femtojoules of each tile of output channels ``[begin, end)`` of a layer, or 0."""
+    return _tile_energy(site, layer, channels, chain, 0)
+
+
+def _tile_energy(site: Site, layer: Layer, channels: Channels, chain: Chain, i: int) -> Ints:
+    own = chain.computed[i]
+    if not site.energy:
+        return np.zeros_like(own.count)
+    network, weights = site.network, channel_weight_bytes(layer, channels)
+    reads = read_bytes(network, layer, chain.read[i], 0, channels)
+    written = own.count * slice_row_bytes(network, layer.output, channels)
+    tiles = Tiles(
+        own.count, own.begin, reads + written, np.full_like(own.count, weights),
+        _width(channels),
+    )  # fmt: skip
+    return tile_energy(layer, network.tensors[layer.output].dtype, site.hardware, tiles).total_fj
+
+
 # --------------------------------------------------------------------------- slices
 
 
@@ -352,21 +397,24 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
     layer, dram = site.layer_at(position), site.hardware.dram
     chain = start_chain(site.network, site.order[position], _heights(layer))
     none = np.zeros((len(DEPTHS), len(chain.cuts.heights)), dtype=np.int64)
-    alike: dict[tuple[int | None, ...], tuple[Ints, list[list[Use]]]] = {}
+    alike: dict[tuple[int | None, ...], tuple[Ints, Ints, list[list[Use]]]] = {}
     for index in range(*site.spans[position]):
         part = site.parts[index]
         inputs = input_channels(site.network, layer, part.channels)
         key = (_width(part.channels), *(_width(channels) for channels in inputs.values()))
         if key not in alike:
             uses = [_row_inputs(site, chain, t, need, inputs[t]) for t, need in chain.needs.items()]
-            alike[key] = part_cycles(site, layer, part.channels, chain), uses
-        compute, uses = alike[key]
+            alike[key] = (
+                part_cycles(site, layer, part.channels, chain),
+                part_energy(site, layer, part.channels, chain), uses,
+            )  # fmt: skip
+        compute, energy, uses = alike[key]
         place = site.written_into.get(layer.output)
         moves = [stored(site, chain, 0, part.channels, where) for where in (None, place)]
         output = _part_outputs(site, position, index, part, moves[0], moves[-1])
         recipe = Recipe((position, position + 1), part, "rows", chain.cuts.heights[0], 1, "retain")
         yield Group(
-            index, index + 1, recipe, chain.cuts, compute, None, none,
+            index, index + 1, recipe, chain.cuts, compute, energy, None, none,
             site.aligned(part.weight_bytes),
             np.full_like(none[0], moved_bytes(dram, part.weight_bytes)), False,
             _sorted([*uses, output]),
@@ -462,24 +510,31 @@ def _channel_group(
     space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))
     streams = layer.weight_bytes > 0
     recipe = Recipe((position, position + 1), part, "channels", heights[0], 1, "retain")
+    compute, energy = _tile_computes(site, layer, chain, cuts)
     return Group(
-        *span, recipe, cuts, _tile_computes(site, layer, chain, cuts),
+        *span, recipe, cuts, compute, energy,
         transfer_cycles_array(dram, moved) if streams else None, space, 0, cuts.total(moved),
         streams, _sorted(borders),
     )  # fmt: skip
 
 
-def _tile_computes(site: Site, layer: Layer, chain: Chain, cuts: Cuttings) -> Ints:
-    """Cycles of channel tiles, those of equal widths priced once."""
-    known: dict[tuple[int | None, ...], int] = {}
-    cycles: list[int] = []
+def _tile_computes(
+    site: Site, layer: Layer, chain: Chain, cuts: Cuttings
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """Cycles and energy of channel tiles, those of equal widths priced once."""
+    known: dict[tuple[int | None, ...], tuple[int, int]] = {}
+    found: list[tuple[int, int]] = []
     for channels in zip(cuts.tiles.begin.tolist(), cuts.tiles.end.tolist(), strict=True):
         inputs = input_channels(site.network, layer, channels)
         key = (_width(channels), *(_width(own) for own in inputs.values()))
         if key not in known:
-            known[key] = int(part_cycles(site, layer, channels, chain)[0])
-        cycles.append(known[key])
-    return np.array(cycles, dtype=np.int64)
+            known[key] = (
+                int(part_cycles(site, layer, channels, chain)[0]),
+                int(part_energy(site, layer, channels, chain)[0]),
+            )
+        found.append(known[key])
+    cycles, energy = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return cycles, energy
 
 
 def _at_first_tile(whole: Moves, cuts: Cuttings) -> Moves:

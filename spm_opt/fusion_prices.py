@@ -29,7 +29,7 @@ _MOST_PENDING: Final = 4_000_000
 #: more space than any buffer has
 _NONE: Final = 2**62
 #: row of an option's variant, behind its family and prices
-_VARIANT: Final = 17
+_VARIANT: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ class _Family:
 class _Pending:
     """Pipelines of one group, cutting and depth that wait for their spans."""
 
-    known: Ints  # (family work dram variant compute early late enter and of constants, options)
+    known: (
+        Ints  # (family work dram variant compute energy early late enter and of constants, options)
+    )
     compute: Ints  # (tiles,)
     load: Ints  # (options, tiles), as the next two
     store: Ints
@@ -62,8 +64,11 @@ class Pricer:
     A *variant* is a cutting and depth of a group; variants are numbered through all groups.
     """
 
-    def __init__(self, capacity_bytes: int, prune: bool, cut: Cut | None = NO_CUT) -> None:
+    def __init__(
+        self, capacity_bytes: int, prune: bool, cut: Cut | None = NO_CUT, transfer_fj: int = 0
+    ) -> None:
         self._capacity, self._prune, self._cut = capacity_bytes, prune, cut
+        self._transfer_fj = transfer_fj
         self._families: dict[_Family, int] = {}
         #: recipe and heights of each group, and its first variant
         self._groups: list[tuple[Recipe, tuple[int, ...]]] = []
@@ -72,7 +77,7 @@ class Pricer:
         self._waiting = 0
         #: options, one a column: family, duration, dma, least dma, work, dram, variant, compute
         self._done: list[Ints] = []
-        self._bands = BandPricer(capacity_bytes, cut)
+        self._bands = BandPricer(capacity_bytes, cut, transfer_fj)
 
     def add(self, group: Group) -> None:
         """Price every pattern, cutting and depth of `group` that fits the scratchpad."""
@@ -126,9 +131,11 @@ class Pricer:
         cutting, depth, pattern = np.nonzero(priced.fits.transpose(2, 1, 0))
         base = self._variants(group.plain, group.cuts.heights)
         variant = base + cutting * len(DEPTHS) + depth
+        dram = priced.dram[pattern, cutting]
         known = np.stack((
-            family[pattern], priced.work[pattern, depth, cutting], priced.dram[pattern, cutting],
+            family[pattern], priced.work[pattern, depth, cutting], dram,
             variant, group.cuts.total(group.compute)[cutting],
+            group.cuts.total(group.energy)[cutting] + dram * self._transfer_fj,
             priced.early[pattern, depth, cutting], priced.late[pattern, depth, cutting],
             np.zeros_like(cutting) if group.enter is None else group.enter[cutting],
             *_first_constants(group, cutting, depth),
@@ -197,7 +204,7 @@ class Pricer:
         self._pending, self._waiting = {}, 0
 
     def _record(self, known: Ints, spans: Spans) -> None:
-        family, work, dram, variant, compute, early, late, *first = known
+        family, work, dram, variant, compute, energy, early, late, *first = known
         enter, space, one, some = first
         window = spans.window
         self._done.append(np.stack((
@@ -205,7 +212,7 @@ class Pricer:
             window.window_cycles, window.queue_cycles, window.first_cycles,
             # more of these is better
             -window.ahead_cycles, -window.behind_cycles, early, late, -enter,
-            space, -one, -some, variant, compute,
+            space, -one, -some, energy, variant, compute,
         )))  # fmt: skip
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
@@ -215,7 +222,7 @@ class Pricer:
         if not sum(options.shape[1] for options in self._done):
             return (), ()
         options = np.concatenate(self._done, axis=1)
-        # rows of the seven keys, the last first: families, then prices, equals by variant
+        # rows of the keys, the last first: families, then prices, equals by variant
         options = options[:, np.lexsort(options[_VARIANT::-1])]
         if self._prune:
             options = options[:, undominated(options[0], options[1:_VARIANT])]
@@ -379,9 +386,10 @@ def _overlap(prices: list[int]) -> Overlap:
 
 def _candidates(rows: list[list[int]], families: list[_Family]) -> Iterator[Candidate]:
     for k, row in enumerate(rows):
-        number, duration, dma, least, work, dram, *overlap, _, compute = row
+        number, duration, dma, least, work, dram, *overlap, energy, _, compute = row
         family = families[number]
         yield Candidate(
             family.first, family.end, family.reads, family.streams, family.keeps, family.stores,
             family.streams_weights, duration, dma, compute, work, dram, k, least, _overlap(overlap),
+            energy,
         )  # fmt: skip

@@ -106,8 +106,38 @@ class ComputeArray:
 
 
 @dataclass(frozen=True, slots=True)
+class Energy:
+    """What each event costs, in whole femtojoules.
+
+    Attributes
+    ----------
+    mac_fj : mapping of str to int
+        Element type to the energy of one MAC, its product added.
+    vector_fj : int
+        One operation of a vector lane.
+    register_fj, spm_fj, dram_fj : int
+        A byte read or written at a register file of the array, in the scratchpad, and over the
+        pins of the DRAM.
+    leakage_fj : int
+        A cycle, whatever happens in it.
+    """
+
+    mac_fj: Mapping[str, int]
+    vector_fj: int
+    register_fj: int
+    spm_fj: int
+    dram_fj: int
+    leakage_fj: int
+
+    @property
+    def transfer_fj(self) -> int:
+        """A byte that a transfer moves: at the DRAM, and in the scratchpad at its other end."""
+        return self.dram_fj + self.spm_fj
+
+
+@dataclass(frozen=True, slots=True)
 class Hardware:
-    """An accelerator: scratchpad, DRAM, compute array and clock."""
+    """An accelerator: scratchpad, DRAM, compute array and clock; energies where they are known."""
 
     name: str
     frequency_hz: int
@@ -115,6 +145,7 @@ class Hardware:
     dram: Dram
     compute: ComputeArray
     description: str = ""
+    energy: Energy | None = None
 
     def __post_init__(self) -> None:
         for name, value in (

@@ -12,7 +12,7 @@ from spm_opt.constraints import NONE, Constraints, contradiction
 from spm_opt.errors import InputError
 
 STRATEGIES: Final = ("joint", "fuse", "pin", "layerwise", "greedy")
-OBJECTIVES: Final = ("latency", "dram")
+OBJECTIVES: Final = ("latency", "dram", "energy", "edp")
 INTERLEAVES: Final = ("auto", "on", "off")
 TILINGS: Final = ("all", "rows")
 #: strategies that keep no map between groups, and those whose groups are single layers
@@ -29,7 +29,8 @@ class SolveParams:
     strategy : str
         One of `STRATEGIES`.
     objective : str
-        ``latency`` (then DRAM bytes at equal latency) or ``dram`` (then latency at equal bytes).
+        ``latency`` (then DRAM bytes at equal latency), ``dram`` (then latency at equal bytes),
+        ``energy``, or ``edp``: the product of energy and latency.
     prefetch : bool
         Whether weights may be loaded before the step that reads them.
     time_limit : float
@@ -67,6 +68,11 @@ class SolveParams:
     interleave: str = "auto"
     tilings: str = "all"
     constraints: Constraints = NONE
+
+    @property
+    def counts_energy(self) -> bool:
+        """Whether the objective needs energies of the hardware."""
+        return self.objective in ("energy", "edp")
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TypeAlias
 
-from spm_opt.assemble import Placed, assemble
+from spm_opt.assemble import Placed, assemble, tiles_and_moves_fj
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
 from spm_opt.constrain import constrained
 from spm_opt.constrain_unmet import unmet
-from spm_opt.dynamic import solve_dynamic
+from spm_opt.dynamic import Prices, solve_dynamic
+from spm_opt.energy import can_count, require_energies
 from spm_opt.errors import SolverError, SpmTooSmallError
 from spm_opt.fusion import MAX_GROUP_LAYERS, cut_costs, make_candidates, minimum_spm_bytes
 from spm_opt.graph.network import Network
@@ -26,6 +27,7 @@ from spm_opt.hardware import Hardware
 from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
+from spm_opt.planner_edp import search_front, search_product
 from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
@@ -33,7 +35,6 @@ from spm_opt.planner_search import (
     Search,
     World,
     place_decision,
-    prices,
     stand_ins,
 )
 from spm_opt.problem import Problem
@@ -127,6 +128,8 @@ def plan_all(
     restrict: Restrict | None = None,
 ) -> tuple[Schedule, ...]:
     """Plan with several strategies, in the order asked; the time limit is for each of them."""
+    if params.counts_energy:
+        require_energies(network, hardware)
     _require_space(network, hardware, params)
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
@@ -146,6 +149,7 @@ def plan_all(
         world = make_world(network, hardware, variant.params, variant.name, variant.order, longest)
         if restrict is not None:
             world = replace(world, problem=restrict(world.site, world.problem))
+        rivals = _Rivals(network, hardware, variant, longest, restrict)
         shared = time.monotonic() - began
         tried += 1
         names.add(variant.name)
@@ -156,7 +160,7 @@ def plan_all(
             own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= spent[strategy] + shared
-            answer, is_possible = _answer(world, own, best)
+            answer, is_possible = _answer(world, own, best, rivals)
             spent[strategy] = own.seconds
             if is_possible:
                 possible.add(strategy)
@@ -173,6 +177,34 @@ def plan_all(
     return tuple(
         _schedule(best[s], min(bounds[s]), s, params, len(names), spent[s]) for s in strategies
     )
+
+
+def front(
+    network: Network, hardware: Hardware, params: SolveParams
+) -> tuple[tuple[int, int], ...]:  # fmt: skip
+    """Latency in cycles and energy in fJ of placed plans of the first order, none beaten in both.
+
+    Those at the corners of the front of the relaxation, fastest first; what lies between corners,
+    and off the front for want of a placement, is missing.
+
+    Raises
+    ------
+    InputError
+        Where the hardware does not say all energies.
+    """
+    params = replace(params, objective="edp")
+    require_energies(network, hardware)
+    name, order = next(iter(distinct_orders(network, 1).items()))
+    world = make_world(network, hardware, params, name, order)
+    search = Search(world, world.problem, Clock(params, None, None))
+    stand_ins(search)
+    search_front(search)
+    points = sorted({(p.latency_cycles, p.value("energy")) for p in search.found})
+    kept: list[tuple[int, int]] = []
+    for point in points:
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return tuple(kept)
 
 
 def _require_space(network: Network, hardware: Hardware, params: SolveParams) -> None:
@@ -229,7 +261,7 @@ def make_world(
     longest: int = MAX_GROUP_LAYERS,
 ) -> World:
     """The problem of one order, with groups of at most `longest` layers."""
-    site = make_site(network, hardware, order, params.aliases)
+    site = make_site(network, hardware, order, params.aliases, energy=params.counts_energy)
     cuts = params.interleave == "on"
     if params.interleave == "auto":
         cuts = cut_costs(hardware.dram).cycles == 0
@@ -239,11 +271,63 @@ def make_world(
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, params.prefetch, cuts=cuts,
+        leakage_fj=hardware.energy.leakage_fj if hardware.energy and params.counts_energy else 0,
     )  # fmt: skip
     return World(name, site, constrained(site, problem, recipes, params.constraints), recipes)
 
 
-def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> tuple[Answer | None, bool]:
+class _Rivals:
+    """Searches of a variant for other objectives: their plans may be better placed and timed.
+
+    So a plan of the objective latency is no slower than that of the objective energy, and that one
+    takes no more energy, where time is enough for both searches. Least latency looks there last,
+    when every order has been tried.
+    """
+
+    def __init__(
+        self, network: Network, hardware: Hardware, variant: Variant, longest: int,
+        restrict: Restrict | None,
+    ) -> None:  # fmt: skip
+        self.network, self.hardware = network, hardware
+        self.variant, self.longest, self.restrict = variant, longest, restrict
+        self.is_counted = can_count(network, hardware)
+        self._worlds: dict[bool, World] = {}
+
+    def plans(self, clock: Clock) -> Iterator[Placed]:
+        """Placed plans of the other objectives, while time is left."""
+        params = clock.params
+        if not self.is_counted or params.objective == "dram":
+            return
+        if params.objective == "latency" and not self.variant.again:
+            return
+        for objective in ("latency", "energy"):
+            if objective == params.objective or clock.over():
+                continue
+            other = Clock(replace(params, objective=objective), None, clock.stop)
+            other.began = clock.began
+            world = self._world(other.params)
+            problem = RESTRICTIONS[params.strategy](world.problem, world.recipes)
+            search = Search(world, problem, other)
+            stand_ins(search)
+            search.run()
+            for placed in search.found:
+                site = replace(placed.site, energy=True)
+                yield replace(placed, tiles_and_moves_fj=tiles_and_moves_fj(site, placed.timeline))
+
+    def _world(self, params: SolveParams) -> World:
+        counts = params.counts_energy
+        if counts not in self._worlds:
+            name, order = self.variant.name, self.variant.order
+            world = make_world(self.network, self.hardware, params, name, order, self.longest)
+            if self.restrict is not None:
+                world = replace(world, problem=self.restrict(world.site, world.problem))
+            self._worlds[counts] = world
+        return self._worlds[counts]
+
+
+def _answer(
+    world: World, clock: Clock, known: dict[str, Answer], rivals: _Rivals
+) -> tuple[Answer | None, bool]:
     """The best placed plan of a strategy in one order, where one was found; whether there is one.
 
     Raises
@@ -258,7 +342,14 @@ def _answer(world: World, clock: Clock, known: dict[str, Answer]) -> tuple[Answe
         search.found += [answer.placed for answer in known.values() if answer.world is world]
     if not search.found:
         stand_ins(search)
-    search.run()
+    if objective == "edp":
+        search_product(search)
+    else:
+        search.run()
+    if search.found and not search.proven():
+        clock.tell("other objectives", search.bound)
+        for placed in rivals.plans(clock):
+            search.add(placed)
     if not search.found:
         return None, not search.impossible
     best = min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
@@ -318,7 +409,7 @@ def _placeable_without_spill(network: Network, hardware: Hardware, capacity_byte
     for name, order in distinct_orders(network, params.orders).items():
         world = make_world(network, replace(hardware, spm=spm), params, name, order, longest=1)
         problem = spill_free(world.problem)
-        solved = solve_dynamic(problem, prices(problem, "dram"), STATES[-1])
+        solved = solve_dynamic(problem, Prices(0, 1), STATES[-1])
         if solved.decision is not None:
             placed = place_decision(world, problem, solved.decision, PATIENT_LIMIT)
             if placed is not None:

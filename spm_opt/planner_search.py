@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from spm_opt.allocation.place import place
-from spm_opt.assemble import Placed, roofline_cycles
+from spm_opt.assemble import Placed, roofline_cycles, tiles_and_moves_fj
 from spm_opt.banding import BandConflictError, Told, in_bands
 from spm_opt.baselines import RESTRICTIONS, in_one_piece
-from spm_opt.bounds import dram_bound, latency_bound, small_maps
+from spm_opt.bounds import dram_bound, energy_bound, latency_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
@@ -29,7 +29,8 @@ from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
 from spm_opt.overlap import POLICIES, overlap
 from spm_opt.params import Progress, SolveParams
-from spm_opt.problem import Candidate, Problem
+from spm_opt.planner_prices import prices
+from spm_opt.problem import Problem
 from spm_opt.site import Site
 from spm_opt.timeline import run
 from spm_opt.widen import widen
@@ -109,30 +110,6 @@ class Clock:
             )
 
 
-def prices(problem: Problem, objective: str) -> Prices:
-    """Weights that make the objective first and the other cost second.
-
-    Where the product would not fit 62 bits the second cost is left out.
-    """
-    most_cycles = sum(weight.cycles for weight in problem.weights) + _dearest(
-        problem, lambda c: c.duration_cycles, [m.reload_cycles for m in problem.maps]
-    )
-    most_bytes = _dearest(problem, lambda c: c.dram_bytes, [m.reload_bytes for m in problem.maps])
-    fits = (most_bytes + 1) * (most_cycles + 1) < 2**62
-    if objective == "dram":
-        return Prices(1, most_cycles + 1) if fits else Prices(0, 1)
-    return Prices(most_bytes + 1, 1) if fits else Prices(1, 0)
-
-
-def _dearest(problem: Problem, price: Callable[[Candidate], int], reload: list[int]) -> int:
-    """A sum that no plan's prices and reloads exceed."""
-    worst = [0] * problem.parts
-    for candidate in problem.candidates:
-        total = price(candidate) + sum(reload[t] for t in candidate.reads)
-        worst[candidate.first] = max(worst[candidate.first], total)
-    return sum(worst)
-
-
 class Search:
     """The search for one strategy's best placed plan in one order.
 
@@ -149,6 +126,8 @@ class Search:
         #: what is searched first for its own sake: bands of columns only add to it
         self.plain = in_one_piece(problem, world.recipes)
         self.objective = clock.params.objective
+        #: weights in place of those of the objective, where that is no sum
+        self.weights: Prices | None = None
         self.found: list[Placed] = []
         #: whether a search over everything found that there is no plan
         self.impossible = False
@@ -157,51 +136,52 @@ class Search:
         self._passed: list[tuple[Solved, Problem]] = []
         #: whether a search over everything gave the bound
         self._bounded = False
-        self._crossing: dict[tuple[int, int, bool], Solved] = {}
-        self.bound = _easy_bound(problem, self.objective)
-        if self.objective == "latency":
-            # compute alone, or compulsory traffic alone: no plan of any space is faster
-            self.bound = max(self.bound, roofline_cycles(world.site.network, world.site.hardware))
+        self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
+        # compute alone, or compulsory traffic alone: no plan of any space is faster
+        least = roofline_cycles(world.site.network, world.site.hardware)
+        self.bound = _easy_bound(problem, self.objective, least)
 
     def run(self) -> None:
         """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""
         if self.objective == "dram":
-            found = [self._optimum(problem) for problem in self._problems()]
+            found = [self.optimum(problem) for problem in self.problems()]
             best, states = found[0]
         else:
-            best, states = self._optimum(self.plain)
+            best, states = self.optimum(self.plain)
             if self.plain is not self.problem and self._impossible_in_one_piece:
                 # what the user demands takes bands
                 self.plain = self.problem
-                best, states = self._optimum(self.problem)
+                best, states = self.optimum(self.problem)
             if best is not None and best.complete:
                 # a plan first: this bound takes longer than the plan
                 self._raise_bound(best, states)
         if self.impossible:
             return
-        if self.objective == "latency" and not (self.clock.over() or self._proven()):
+        if self.objective != "dram" and not (self.clock.over() or self.proven()):
             self._bound_without_small_maps()
-            self._overlap()
-        self._place_passed()
+            self.overlap()
+        self.place_passed()
         if (best is None or not best.complete) and not self.clock.over():
             self._improve_with_cpsat()
 
-    def _problems(self) -> list[Problem]:
+    def prices(self, problem: Problem) -> Prices:
+        """What the dynamic programme is to minimise."""
+        return self.weights or prices(problem, self.objective)
+
+    def problems(self) -> list[Problem]:
         """The whole problem, and the one without bands where it has some."""
         return [self.problem] if self.plain is self.problem else [self.problem, self.plain]
 
-    def _optimum(self, problem: Problem) -> tuple[Solved | None, int]:
+    def optimum(self, problem: Problem) -> tuple[Solved | None, int]:
         """Optimum with barriers, as far as time allows, and its placement; residencies followed."""
         best: Solved | None = None
         states = STATES[0]
-        if self._proven():
+        if self.proven():
             return best, states
         for states in STATES:
             began = self.clock.seconds
             self.clock.tell("optimum", self.bound)
-            solved = solve_dynamic(
-                problem, prices(problem, self.objective), states, self.clock.over
-            )
+            solved = solve_dynamic(problem, self.prices(problem), states, self.clock.over)
             if solved.complete and solved.decision is None:
                 self._without_plan(problem)
                 return None, states
@@ -211,7 +191,7 @@ class Search:
                 if self.objective == "dram" and problem is self.problem:
                     self._raise_bound(solved, states)
                 break
-            self._place(solved, problem)
+            self.place(solved, problem)
             # more residencies take about five times as long: few boundaries have so many
             if self.clock.over() or not self._affords(5 * (self.clock.seconds - began)):
                 break
@@ -228,20 +208,20 @@ class Search:
 
     def _raise_bound(self, solved: Solved, states: int) -> None:
         """Raise the bound to the optimum of a relaxation in which transfers cross steps freely."""
-        if self.objective == "latency":
-            solved = self._overlapped(1000, states)
+        if self.objective != "dram":
+            solved = self.overlapped(1000, states)
         if solved.complete:
             self._bounded = True
             self.bound = max(self.bound, self._value(solved))
 
-    def _overlapped(self, share: int, states: int, problem: Problem | None = None) -> Solved:
+    def overlapped(self, share: int, states: int, problem: Problem | None = None) -> Solved:
         """Optimum without barriers, in a share of the scratchpad; of the whole problem if None."""
-        key = share, states, problem is None or problem is self.problem
+        whole = problem is None or problem is self.problem
+        wanted = self.prices(problem or self.problem)
+        key = share, states, whole, wanted
         if key not in self._crossing:
             found = replace(_with_room(problem or self.problem, share), overlap=True)
-            self._crossing[key] = solve_dynamic(
-                found, prices(found, self.objective), states, self.clock.over
-            )
+            self._crossing[key] = solve_dynamic(found, wanted, states, self.clock.over)
         return self._crossing[key]
 
     def _bound_without_small_maps(self) -> None:
@@ -249,25 +229,25 @@ class Search:
         if self._bounded:
             return
         for most in ALIVE:
-            if self.clock.over() or self._proven():
+            if self.clock.over() or self.proven():
                 return
             few = replace(self.problem, overlap=True).without(small_maps(self.problem, most))
-            solved = solve_dynamic(few, prices(few, self.objective), STATES[1], self.clock.over)
+            solved = solve_dynamic(few, self.prices(few), STATES[1], self.clock.over)
             if not solved.complete:
                 return
             self.bound = max(self.bound, self._value(solved))
 
-    def _overlap(self) -> None:
+    def overlap(self) -> None:
         """Place what is best where steps are no barriers, with more and more room for overlaps."""
         for share in OVERLAP_SHARES:
-            for problem in self._problems():
+            for problem in self.problems():
                 best = min((p.value(self.objective) for p in self.found), default=None)
                 if self.clock.over() or (best and best - self.bound <= best // WORTHWHILE):
                     return
                 began = self.clock.seconds
                 solved = self._best_overlap(share, problem)
                 if not (solved.complete and best and self._value(solved) >= best):
-                    self._place(solved, problem)
+                    self.place(solved, problem)
                 elif problem is self.plain:
                     return  # with less space it is no better
                 if not self._affords(2 * (self.clock.seconds - began)):
@@ -279,7 +259,7 @@ class Search:
         """Optimum without barriers, with as many residencies as time allows."""
         for states in STATES[:2]:
             began = self.clock.seconds
-            solved = self._overlapped(share, states, problem)
+            solved = self.overlapped(share, states, problem)
             if solved.complete:
                 if share == 1000 and problem is self.problem:
                     self._bounded = True
@@ -299,9 +279,13 @@ class Search:
         return self.clock.params.deterministic_limit is not None or seconds < self.clock.left
 
     def _value(self, solved: Solved) -> int:
+        if self.objective in ("energy", "edp"):
+            cycles = solved.latency_cycles
+            energy = solved.energy_fj + self.problem.leakage_fj * cycles
+            return energy * cycles if self.objective == "edp" else energy
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
 
-    def _place(self, solved: Solved, problem: Problem, exact_limit: float = QUICK_LIMIT) -> bool:
+    def place(self, solved: Solved, problem: Problem, exact_limit: float = QUICK_LIMIT) -> bool:
         if solved.decision is None:
             return False
         return self.add(place_decision(self.world, problem, solved.decision, exact_limit))
@@ -320,18 +304,18 @@ class Search:
     def _place_shrinking(self, solved: Solved, problem: Problem) -> None:
         """Place the optimum of the relaxation, or of one with less space, until that succeeds."""
         for relaxed in self._ladder(solved, problem):
-            if self._place(relaxed, problem):
+            if self.place(relaxed, problem):
                 return
             self._passed.append((relaxed, problem))
             if self.found and self.clock.over():
                 return
 
-    def _place_passed(self) -> None:
+    def place_passed(self) -> None:
         """Place what was passed over, which is better than what was placed, with more patience."""
         for relaxed, problem in self._passed:
-            if self.clock.over() or self._proven():
+            if self.clock.over() or self.proven():
                 return
-            if self._value(relaxed) < self._least() and self._place(
+            if self._value(relaxed) < self._least() and self.place(
                 relaxed, problem, self._patience()
             ):
                 return
@@ -345,7 +329,7 @@ class Search:
     def _least(self) -> float:
         return min((placed.value(self.objective) for placed in self.found), default=inf)
 
-    def _proven(self) -> bool:
+    def proven(self) -> bool:
         return any(placed.value(self.objective) <= self.bound for placed in self.found)
 
     def _ladder(self, solved: Solved, whole: Problem) -> Iterator[Solved]:
@@ -357,9 +341,7 @@ class Search:
             # prefetching moves no byte, but fills the scratchpad
             problems.insert(0, replace(whole, prefetch=False))
         for problem in problems:
-            easier = solve_dynamic(
-                problem, prices(problem, self.objective), states, self.clock.over
-            )
+            easier = solve_dynamic(problem, self.prices(problem), states, self.clock.over)
             if easier.decision is None:
                 return
             yield easier
@@ -401,7 +383,7 @@ def stand_ins(search: Search) -> None:
     for problem in _stand_in_problems(search):
         # the first is found whatever it takes: there is to be a plan, however short the limit
         over = search.clock.over if search.found else _never
-        solved = solve_dynamic(problem, prices(problem, params.objective), STAND_IN_STATES, over)
+        solved = solve_dynamic(problem, search.prices(problem), STAND_IN_STATES, over)
         if solved.decision is not None:
             quick = problem.prefetch
             search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick))
@@ -421,15 +403,21 @@ def _stand_in_problems(search: Search) -> Iterator[Problem]:
     params, world = search.clock.params, search.world
     for strategy in QUICK if params.strategy == "joint" else (params.strategy,):
         yield RESTRICTIONS[strategy](world.problem, world.recipes)
-    if params.strategy == "joint" and params.objective == "latency" and search.problem.prefetch:
+    if params.strategy == "joint" and params.objective != "dram" and search.problem.prefetch:
         yield replace(search.plain, prefetch=False)
     if not search.found and params.constraints:
         # no baseline may meet what the user demands
         yield replace(search.problem, prefetch=False)
 
 
-def _easy_bound(problem: Problem, objective: str) -> int:
-    return dram_bound(problem) if objective == "dram" else latency_bound(problem)
+def _easy_bound(problem: Problem, objective: str, least_cycles: int) -> int:
+    if objective == "dram":
+        return dram_bound(problem)
+    cycles = max(latency_bound(problem), least_cycles)
+    if objective == "latency":
+        return cycles
+    energy = energy_bound(problem) + problem.leakage_fj * cycles
+    return energy * cycles if objective == "edp" else energy
 
 
 def place_decision(
@@ -485,8 +473,9 @@ def _placed(
         return None
     modelled = run(layout, dram).latency_cycles
     return Placed(
-        decision, told.site, layout, timeline, tuple(offsets[n] for n in numbers), modelled
-    )
+        decision, told.site, layout, timeline, tuple(offsets[n] for n in numbers), modelled,
+        tiles_and_moves_fj(told.site, timeline),
+    )  # fmt: skip
 
 
 def translated(decision: Decision, source: Problem, target: Problem) -> Decision:

@@ -39,6 +39,8 @@ class FeatureMap:
         Whether its writers may leave it alone, and write its pieces by themselves.
     held_until : int
         Part up to which it stays in SPM once it is there; -1 where it may leave at any step.
+    reload_fj : int
+        Energy of that transfer; 0 where energy is not counted.
     """
 
     size_bytes: int
@@ -50,6 +52,7 @@ class FeatureMap:
     reload_bytes: int
     joined: bool = False
     held_until: int = -1
+    reload_fj: int = 0
 
     @property
     def birth(self) -> int:
@@ -154,6 +157,9 @@ class Candidate:
         `dma_cycles` if cutting cost nothing: no schedule does better.
     overlap : Overlap
         What it costs where steps are no barriers.
+    energy_fj : int
+        Of its tiles and of the bytes that it moves, leakage left out; 0 where energy is not
+        counted.
     """
 
     first: int
@@ -171,6 +177,7 @@ class Candidate:
     recipe: int
     least_dma_cycles: int
     overlap: Overlap = NO_OVERLAP
+    energy_fj: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,8 @@ class Problem:
         Whether prefetches may be cut, to fill the gaps between streams.
     overlap : bool
         Whether transfers may run beside the steps around theirs; otherwise steps are barriers.
+    leakage_fj : int
+        Energy of every cycle; 0 where energy is not counted.
     """
 
     parts: int
@@ -204,6 +213,7 @@ class Problem:
     reload: bool = True
     cuts: bool = True
     overlap: bool = False
+    leakage_fj: int = 0
 
     def __post_init__(self) -> None:
         if self.capacity_bytes <= 0:

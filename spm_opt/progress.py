@@ -26,7 +26,9 @@ T = TypeVar("T")
 STOPPING: Final = "stopping: the best schedule so far is returned (Ctrl-C again aborts)"
 #: seconds between two plain lines, so that a log file stays readable
 _PLAIN_PERIOD: Final = 2.0
-_UNITS: Final = {"latency": "cycles", "dram": "bytes"}
+_UNITS: Final = {
+    "latency": "cycles", "dram": "bytes", "energy": "fJ", "edp": "fJ cycles",
+}  # fmt: skip
 
 
 def progress_text(progress: Progress) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from spm_opt.constraints import Constraints
-from spm_opt.schedule import Buffer, Schedule
-from spm_opt.units import align_up, format_bytes
+from spm_opt.schedule import Buffer, Claims, Schedule
+from spm_opt.units import align_up, format_bytes, format_energy
 
 if TYPE_CHECKING:  # rich takes longer to import than `spm-opt --help` should
     from rich.console import RenderableType
@@ -68,6 +68,8 @@ class SolveFigures(TypedDict):
     dram_bytes: DramBytes
     dram_footprint_bytes: int
     dram_reused_bytes: int
+    energy_fj: EnergyFigures | None
+    energy_delay_fj_cycles: int | None
     macs: int
     recomputed_macs: int
     spm_peak_bytes: int
@@ -114,12 +116,27 @@ class InfoFigures(TypedDict):
     warnings: list[str]
 
 
+class EnergyFigures(TypedDict):
+    """Femtojoules by level; of scratchpad and DRAM also by tensor kind."""
+
+    total: int
+    mac: int
+    register_file: int
+    vector: int
+    spm: int
+    dram: int
+    leakage: int
+    weights: int
+    feature_maps: int
+
+
 class Ratios(TypedDict):
     """A strategy over the best baseline; None where the baseline's number is zero."""
 
     latency: float | None
     dram_total: float | None
     dram_feature_maps: float | None
+    energy: float | None
 
 
 class ComparisonFigures(TypedDict):
@@ -130,6 +147,24 @@ class ComparisonFigures(TypedDict):
     best_baseline: str | None
     ratios: dict[str, Ratios]
     strategies: list[SolveFigures]
+
+
+def energy_figures(claims: Claims) -> EnergyFigures | None:
+    """Claimed energy, where there is one."""
+    energy = claims.energy
+    if energy is None:
+        return None
+    return EnergyFigures(
+        total=energy.total_fj,
+        mac=energy.mac_fj,
+        register_file=energy.register_file_fj,
+        vector=energy.vector_fj,
+        spm=energy.spm_fj,
+        dram=energy.dram_fj,
+        leakage=energy.leakage_fj,
+        weights=energy.weights_fj,
+        feature_maps=energy.maps_fj,
+    )
 
 
 def relative_gap(value: int, bound: int) -> float:
@@ -241,6 +276,7 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
     made, claims = schedule.provenance, schedule.claims
     regions = dram_regions(schedule)
     footprint = max((end for _, end in regions), default=0)
+    energy = energy_figures(claims)
     return SolveFigures(
         model=schedule.network.name,
         hardware=schedule.hardware.name,
@@ -260,6 +296,8 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         ),
         dram_footprint_bytes=footprint,
         dram_reused_bytes=sum(end - begin for begin, end in regions) - footprint,
+        energy_fj=energy,
+        energy_delay_fj_cycles=energy["total"] * claims.latency_cycles if energy else None,
         macs=claims.macs,
         recomputed_macs=claims.recomputed_macs,
         spm_peak_bytes=claims.spm_peak_bytes,
@@ -327,7 +365,7 @@ def comparison_table(comparison: ComparisonFigures) -> Table:
     table = _table(
         f"{comparison['model']} on {comparison['hardware']}",
         ("strategy", "status", "latency", "gap", "DRAM", "weights", "maps", "groups", "pinned",
-         "latency ratio", "DRAM ratio"),
+         "latency ratio", "DRAM ratio", "energy", "energy ratio"),
     )  # fmt: skip
     for solve in comparison["strategies"]:
         table.add_row(*_comparison_row(solve, comparison["ratios"].get(solve["strategy"])))
@@ -369,7 +407,12 @@ def _table(title: str, headers: Sequence[str]) -> Table:
 
 def _merit(solve: SolveFigures) -> tuple[int, int]:
     traffic, latency = solve["dram_bytes"]["total"], solve["latency_cycles"]
-    return (traffic, latency) if solve["objective"] == "dram" else (latency, traffic)
+    first = {
+        "dram": traffic,
+        "energy": solve["energy_fj"]["total"] if solve["energy_fj"] else None,
+        "edp": solve["energy_delay_fj_cycles"],
+    }.get(solve["objective"])
+    return (latency, traffic) if first is None else (first, latency)
 
 
 def _ratio(value: int, base: int) -> float | None:
@@ -382,7 +425,13 @@ def _ratios(solve: SolveFigures, base: SolveFigures) -> Ratios:
         latency=_ratio(solve["latency_cycles"], base["latency_cycles"]),
         dram_total=_ratio(own["total"], other["total"]),
         dram_feature_maps=_ratio(own["feature_maps"], other["feature_maps"]),
+        energy=_energy_ratio(solve, base),
     )
+
+
+def _energy_ratio(solve: SolveFigures, base: SolveFigures) -> float | None:
+    own, other = solve["energy_fj"], base["energy_fj"]
+    return _ratio(own["total"], other["total"]) if own and other else None
 
 
 def _times(ratio: float | None) -> str:
@@ -430,6 +479,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         ("  weights", _size(dram["weights"])),
         ("  feature maps", _size(dram["feature_maps"])),
         ("DRAM footprint", _footprint(figures)),
+        *_energy_rows(figures["energy_fj"], frequency_hz),
         ("MACs", f"{figures['macs']:,} and {figures['recomputed_macs']:,} recomputed"),
         ("SPM peak", f"{_size(figures['spm_peak_bytes'])}, {_percent(used)} of the capacity"),
         ("saved by aliases", _aliased(figures["aliased_bytes"])),
@@ -445,8 +495,32 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
     return rows + [("warning", text) for text in figures["warnings"]]
 
 
+def _energy_rows(
+    energy: EnergyFigures | None, frequency_hz: int | None
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Levels, then tensor kinds of scratchpad and DRAM; nothing where energy is not known."""
+    if energy is None:
+        return []
+
+    def row(name: str, part: int) -> tuple[str, str]:
+        share = _percent(part / energy["total"]) if energy["total"] else "-"
+        return f"  {name}", f"{format_energy(part)}, {share}"
+
+    return [
+        ("energy", format_energy(energy["total"])),
+        row("MACs", energy["mac"]),
+        row("register files", energy["register_file"]),
+        row("vector unit", energy["vector"]),
+        row("SPM", energy["spm"]),
+        row("DRAM", energy["dram"]),
+        row("leakage", energy["leakage"]),
+        row("moving weights", energy["weights"]),
+        row("moving maps", energy["feature_maps"]),
+    ]
+
+
 def _comparison_row(solve: SolveFigures, ratios: Ratios | None) -> tuple[str, ...]:
-    dram = solve["dram_bytes"]
+    dram, energy = solve["dram_bytes"], solve["energy_fj"]
     return (
         solve["strategy"],
         solve["status"],
@@ -459,6 +533,8 @@ def _comparison_row(solve: SolveFigures, ratios: Ratios | None) -> tuple[str, ..
         str(solve["pinned_feature_maps"]),
         _times(ratios["latency"] if ratios else None),
         _times(ratios["dram_total"] if ratios else None),
+        format_energy(energy["total"]) if energy else "-",
+        _times(ratios["energy"] if ratios else None),
     )
 
 

@@ -16,6 +16,7 @@ from spm_opt.report import (
     AliasBytes,
     ConstraintFigures,
     DramBytes,
+    EnergyFigures,
     SolveFigures,
     as_text,
     solve_figures,
@@ -124,6 +125,16 @@ class Result:
     def macs(self) -> int:
         """Multiply-accumulates of one inference, each counted once."""
         return self.schedule.claims.macs
+
+    @property
+    def energy_fj(self) -> EnergyFigures | None:
+        """Femtojoules by level and tensor kind; None where the hardware does not say."""
+        return self.to_dict()["energy_fj"]
+
+    @property
+    def energy_delay_fj_cycles(self) -> int | None:
+        """Energy times latency; None likewise."""
+        return self.to_dict()["energy_delay_fj_cycles"]
 
     @property
     def recomputed_macs(self) -> int:

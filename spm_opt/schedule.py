@@ -223,7 +223,7 @@ class Provenance:
     status : str
         ``optimal`` (proven over the plan space, for the layer order) or ``feasible``.
     objective_value, objective_bound : int
-        Cycles or bytes, by `objective`.
+        Cycles, bytes, femtojoules or their product with cycles, by `objective`.
     latency_lower_bound_cycles : int
         No plan of the plan space is faster.
     order : str
@@ -257,10 +257,30 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyClaims:
+    """Energy of the whole schedule in femtojoules, by level and by tensor kind.
+
+    ``total_fj`` is the sum of the levels ``mac``, ``register_file``, ``vector``, ``spm``, ``dram``
+    and ``leakage``. ``weights_fj`` and ``maps_fj`` share out those of ``spm`` and ``dram``.
+    """
+
+    total_fj: int
+    mac_fj: int
+    register_file_fj: int
+    vector_fj: int
+    spm_fj: int
+    dram_fj: int
+    weights_fj: int
+    maps_fj: int
+    leakage_fj: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claims:
     """Totals that the planner claims and the checker recomputes.
 
-    ``spm_peak_bytes`` is the highest SPM address used by any buffer, plus one.
+    ``spm_peak_bytes`` is the highest SPM address used by any buffer, plus one; ``energy`` is None
+    where the hardware does not say what events cost.
     """
 
     latency_cycles: int
@@ -272,6 +292,7 @@ class Claims:
     recomputed_macs: int
     spm_peak_bytes: int
     roofline_cycles: int
+    energy: EnergyClaims | None = None
 
 
 @dataclass(frozen=True)

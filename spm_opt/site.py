@@ -64,6 +64,8 @@ class Site:
     source, bands
         The network whose runs `network` has in bands, and these runs; None and none where
         it has none.
+    energy : bool
+        Whether candidates are priced, and compared, in energy as well.
     """
 
     network: Network
@@ -79,6 +81,13 @@ class Site:
     aliases: bool = True
     source: Network | None = None
     bands: tuple[Bands, ...] = ()
+    energy: bool = False
+
+    @property
+    def transfer_fj(self) -> int:
+        """Energy of a byte that a transfer moves; 0 where energy is not counted."""
+        energy = self.hardware.energy
+        return energy.transfer_fj if energy is not None and self.energy else 0
 
     @cached_property
     def written_into(self) -> Mapping[str, Place]:
@@ -176,6 +185,7 @@ def make_site(
     order: tuple[int, ...],
     aliases: bool = True,
     parts: tuple[Part, ...] | None = None,
+    energy: bool = False,
 ) -> Site:
     """Lay `network` out in `order` on `hardware`.
 
@@ -185,6 +195,8 @@ def make_site(
         Whether maps may lie inside others, and be written over others.
     parts : tuple of Part, optional
         The layers in their order, as they are cut; cut here by default.
+    energy : bool
+        Whether candidates are priced in energy as well.
     """
     if parts is None:
         parts = cut(network, order, hardware.spm, _array_widths(network, hardware))
@@ -204,7 +216,7 @@ def make_site(
     return Site(
         network, hardware, order, parts, tuple(spans), position,
         (*names, *(plan.tensor for plan in joined)), {name: i for i, name in enumerate(names)},
-        last, joined, aliases,
+        last, joined, aliases, energy=energy,
     )  # fmt: skip
 
 
@@ -250,6 +262,7 @@ def _feature_map(
         site.aligned(tensor.size_bytes), _writers(site, written),
         _parts(site, [r for n in read for r in network.readers[n]]), name in network.inputs,
         name in network.outputs, transfer_cycles(dram, moved), moved,
+        reload_fj=moved * site.transfer_fj,
     )  # fmt: skip
 
 

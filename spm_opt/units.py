@@ -28,6 +28,8 @@ _BARE_SIZE_UNITS: Final[Mapping[str, int]] = {"": 1, **_SIZE_UNITS}
 _FREQUENCY_UNITS: Final[Mapping[str, int]] = {
     "Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9,
 }  # fmt: skip
+_ENERGY_UNITS: Final[Mapping[str, int]] = {"fJ": 1, "pJ": 10**3, "nJ": 10**6}
+_POWER_UNITS: Final[Mapping[str, int]] = {"nW": 10**6, "uW": 10**9, "mW": 10**12, "W": 10**15}
 _CYCLE_UNITS: Final[Mapping[str, int]] = {"": 1, "cycle": 1, "cycles": 1}
 _TIME_UNITS: Final[Mapping[str, Fraction]] = {
     "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "ms": Fraction(1, 10**3),
@@ -115,6 +117,52 @@ def parse_bandwidth(text: str | int, frequency_hz: int) -> Fraction:
         bytes_per = _positive(_scaled(amount, _SIZE_UNITS, text, _BANDWIDTHS), text)
         return bytes_per / (frequency_hz if per.strip() == "s" else 1)
     raise QuantityError("is no bandwidth", text, _BANDWIDTHS)
+
+
+def parse_energy(text: str | int, per: str = "") -> int:
+    """Read an energy such as ``300 fJ`` or ``3.1 pJ/B`` as femtojoules.
+
+    Parameters
+    ----------
+    per : str
+        What the energy is for, such as ``B``: may stand behind a slash.
+
+    Raises
+    ------
+    QuantityError
+        (A ValueError.) If the text is no energy, negative, or not whole femtojoules.
+    """
+    allowed = _units(_ENERGY_UNITS) + (f", then /{per} if you like" if per else "")
+    amount, slash, behind = str(text).partition("/")
+    if isinstance(text, str) and (not slash or (per and behind.strip() == per)):
+        value = _not_negative(_scaled(amount, _ENERGY_UNITS, text, allowed), text)
+        return _whole(value, text, "femtojoules")
+    raise QuantityError("is no energy", text, allowed)
+
+
+def parse_leakage(text: str | int, frequency_hz: int) -> int:
+    """Read a power such as ``10 mW``, or an energy such as ``8 pJ/cycle``, as fJ per cycle.
+
+    A power is rounded up to whole femtojoules per cycle.
+
+    Raises
+    ------
+    QuantityError
+        (A ValueError.) If the text is neither, or negative.
+    """
+    if isinstance(text, str) and "/" in text:
+        return parse_energy(text, "cycle")
+    allowed = f"{_units(_POWER_UNITS)}, or an energy per cycle such as '8 pJ/cycle'"
+    power = _not_negative(_scaled(text, _POWER_UNITS, text, allowed), text)
+    return ceil_div(power.numerator, power.denominator * frequency_hz)
+
+
+def format_energy(energy_fj: int) -> str:
+    """Print an energy for people."""
+    for unit, size in (("mJ", 10**12), ("uJ", 10**9), ("nJ", 10**6), ("pJ", 10**3)):
+        if energy_fj >= size:
+            return f"{energy_fj / size:.3f} {unit}"
+    return f"{energy_fj} fJ"
 
 
 def format_bytes(size_bytes: int) -> str:

@@ -16,7 +16,7 @@ adds up what lies in the scratchpad at each step, and lets two clocks run:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -364,6 +364,27 @@ class _Search:
 def _complete(problem: Problem, t: int, part: int) -> bool:
     """Whether all writers of a map come before `part`."""
     return all(w < part for w in problem.maps[t].writers)
+
+
+class _EnergySearch(_Search):
+    """Femtojoules, leakage included, in place of bytes; nothing else is compared."""
+
+    def order(self, cycles: int, moved: int) -> Cost:
+        return self.problem.leakage_fj * cycles + moved, 0
+
+    def rest(self, v: int, prefix: _Prefix) -> Cost:
+        return 0, 0
+
+
+def least_energy(problem: Problem, at_most: int, patience: int = 20_000) -> int | None:
+    """Least energy of any plan, where that is no more than `at_most`; else None."""
+    renamed = replace(
+        problem,
+        candidates=tuple(replace(c, dram_bytes=c.energy_fj) for c in problem.candidates),
+        maps=tuple(replace(m, reload_bytes=m.reload_fj) for m in problem.maps),
+    )
+    best = _EnergySearch(renamed, "energy", (at_most, 0), patience).run()
+    return None if best.cost is None else best.cost[0]
 
 
 def _ways(problem: Problem, prefix: _Prefix, t: int) -> list[Way]:

@@ -27,6 +27,7 @@ KEYS = {
     "model", "hardware", "strategy", "objective", "status", "latency_cycles",
     "modelled_latency_cycles", "latency_lower_bound_cycles", "gap", "roofline_cycles",
     "compute_cycles", "dram_bytes", "dram_footprint_bytes", "dram_reused_bytes", "macs",
+    "energy_fj", "energy_delay_fj_cycles",
     "recomputed_macs", "spm_peak_bytes", "spm_load_bytes", "spm_capacity_bytes", "layers",
     "groups", "fused_layers", "banded_groups", "pinned_feature_maps", "aliased_bytes",
     "solve_seconds", "verified", "order", "orders_tried", "constraints", "warnings",
@@ -152,7 +153,8 @@ def test_a_schedule_that_the_checker_rejects_is_never_returned(planner, monkeypa
     ("arguments", "message"),
     [
         ({"strategy": "best"}, "strategy: unknown choice; found 'best'; allowed: joint"),
-        ({"objective": "energy"}, "objective: unknown choice; found 'energy'; allowed: latency"),
+        ({"objective": "speed"}, "objective: unknown choice; found 'speed'; allowed: latency"),
+        ({"objective": "energy"}, "energy: energy cannot be counted without this block"),
         ({"batch": 0}, "batch: must be at least 1; found 0"),
         ({"batch": 2}, "batch: only a model file has batch"),
         ({"time_limit": 0}, "time_limit: must be positive"),
@@ -211,7 +213,7 @@ def test_ratios_are_to_the_best_baseline():
     assert comparison["ratios"]["joint"]["latency"] == 0.9
     assert comparison["ratios"]["fuse"]["dram_total"] == 0.5
     assert comparison["ratios"]["pin"] == {
-        "latency": 1.0, "dram_total": 1.0, "dram_feature_maps": 1.0
+        "latency": 1.0, "dram_total": 1.0, "dram_feature_maps": 1.0, "energy": None
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ FLOORS = {
     "errors": 0, "units": 0,
     "graph": 1, "seeded": 1, "hardware": 1, "dataflow": 1, "params": 1, "schedule": 1, "stream": 1,
     "mapping": 1, "constraints": 1,
-    "formats": 2, "cost": 2, "allocation": 2, "demands": 2,
+    "formats": 2, "cost": 2, "energy": 2, "allocation": 2, "demands": 2,
     # the records that candidates are turned into stand at the foot of the floor that proposes them
     "problem": 3, "decision": 3,
     "parts": 4, "site": 4, "tiling": 4, "pipeline": 4, "fusion": 4, "boxes": 4,

@@ -100,7 +100,7 @@ def test_every_field_of_a_preset_has_a_source(name: str) -> None:
         elif not stripped:
             commented = False
         elif stripped.startswith(
-            ("name:", "description:", "spm:", "dram:", "compute:", "dataflow:", "- ")
+            ("name:", "description:", "spm:", "dram:", "compute:", "dataflow:", "energy:", "- ")
         ):
             continue
         else:
@@ -167,7 +167,7 @@ MISTAKES: list[tuple[Any, str]] = [
      "allowed: capacity, alignment, bandwidth, vector_bandwidth"),
     (changed("colour", to="red"),
      "unknown field; found 'colour'; allowed: name, description, frequency, spm, dram, "
-     "compute, dataflow"),
+     "compute, dataflow, energy"),
     (changed("dram", "latency", drop=True), "dram.latency: this field is missing"),
     (changed("spm", drop=True), "spm: this field is missing"),
     (changed("name", drop=True), "name: this field is missing"),
@@ -314,12 +314,23 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
         ("compute.vector_lanes", "16", lambda h: h.compute.vector_lanes == 16),
         ("compute.tile_overhead", "5 cycles", lambda h: h.compute.tile_overhead_cycles == 5),
         ("compute.cycles_per_mac.int16", "3", lambda h: h.compute.cycles_per_mac["int16"] == 3),
+        ("energy.mac", "1 pJ", lambda h: set(h.energy.mac_fj.values()) == {1000}),
+        ("energy.mac.int16", "7 fJ", lambda h: h.energy.mac_fj["int16"] == 7),
+        ("energy.vector", "7 fJ", lambda h: h.energy.vector_fj == 7),
+        ("energy.register_file", "7 fJ/B", lambda h: h.energy.register_fj == 7),
+        ("energy.spm", "7 pJ/B", lambda h: h.energy.spm_fj == 7000),
+        ("energy.dram", "7 pJ", lambda h: h.energy.dram_fj == 7000),
+        ("energy.leakage", "7 mW", lambda h: h.energy.leakage_fj == 7000),
     ],
 )
 def test_every_settable_field_can_be_set(
     tmp_path: Path, path: str, text: str, read: Callable[[Hardware], bool]
 ) -> None:
-    file = write(tmp_path, GOOD)
+    energies = {
+        "mac": {"int8": "1 fJ", "int16": "1 fJ"}, "vector": "1 fJ", "register_file": "1 fJ",
+        "spm": "1 fJ", "dram": "1 fJ", "leakage": "1 fJ/cycle",
+    }  # fmt: skip
+    file = write(tmp_path, {**GOOD, "energy": energies})
     assert not (path != "compute.cycles_per_mac.int16" and read(read_hardware(file)))
     assert read(read_hardware(file, {path: text}))
 

@@ -86,7 +86,7 @@ class Plans:
         recipes = tuple(
             Recipe((c.first, c.end), None, "rows", 1, 1, "retain") for c in self.problem.candidates
         )
-        site = SimpleNamespace(network=None, hardware=SimpleNamespace(dram=None))
+        site = SimpleNamespace(network=None, hardware=SimpleNamespace(dram=None), energy=False)
         world = World("only", site, self.problem, recipes)  # type: ignore[arg-type]
         stand_ins = {
             (planner, "minimum_spm_bytes"): lambda network, hardware: (1, "none"),
@@ -101,7 +101,9 @@ class Plans:
         }
         for (module, name), stand_in in stand_ins.items():
             self.monkeypatch.setattr(module, name, stand_in)
-        hardware = SimpleNamespace(spm=SimpleNamespace(capacity_bytes=self.problem.capacity_bytes))
+        hardware = SimpleNamespace(
+            spm=SimpleNamespace(capacity_bytes=self.problem.capacity_bytes), energy=None
+        )
         return planner.plan(None, hardware, SolveParams(**changes))  # type: ignore[arg-type, return-value]
 
     def lay_out(self, site: object, problem: Problem, recipes: object, decision: Decision):
@@ -196,7 +198,7 @@ def test_bytes_have_no_false_optimum_either(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_searched_plan_below_its_bound_is_a_bug(monkeypatch: pytest.MonkeyPatch):
     case = gadget((1, 1, 1, 1, 1))
-    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective: 10**6)
+    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective, least: 10**6)
     with pytest.raises(spm_opt.SolverError, match="this is a bug"):
         Plans(case, monkeypatch).plan()
 

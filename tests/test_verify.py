@@ -26,7 +26,7 @@ import spm_opt.verify as checker
 from spm_opt.errors import InputError
 from spm_opt.graph.network import Network, Tensor, Weight, operand_of
 from spm_opt.graph.ops import Binary, Conv
-from spm_opt.schedule import Schedule
+from spm_opt.schedule import EnergyClaims, Schedule
 from spm_opt.verify import verify
 from spm_opt.verify.facts import facts_of
 from spm_opt.verify.structure import malformed
@@ -234,7 +234,9 @@ CORRUPTIONS: list[tuple[str, Callable[[], Schedule], Change, str]] = [
     *(
         (f"claim {field.name}", prefetch, claim(**{field.name: 7}), f"claim {field.name} is 7")
         for field in fields(single().claims)
+        if field.name != "energy"
     ),
+    ("claim energy", prefetch, claim(energy=EnergyClaims(*range(9))), "hardware does not say it"),
     ("claim macs redone", lambda: fused("recompute"), claim(recomputed_macs=0), "recomputed: 2304"),
     ("objective value", single, made(objective_value=1), "objective value is 1"),
     ("objective", single, made(objective="dram"), "the claimed dram is 1088"),

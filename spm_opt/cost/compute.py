@@ -16,10 +16,10 @@ import numpy as np
 from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
-from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad
+from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad, Unrolling
 
 #: element types that take the rate of another where the hardware does not list them
-_SAME_RATE: Final[Mapping[str, str]] = {
+SAME_RATE: Final[Mapping[str, str]] = {
     "uint8": "int8", "bool": "int8", "uint16": "int16", "bfloat16": "float16", "uint32": "int32",
     "uint64": "int64",
 }  # fmt: skip
@@ -92,7 +92,7 @@ def _work_cycles(
     loops = layer.loops
     if loops is None:
         return ceil_scaled(rows, layer.vector_ops * per_row / compute.vector_lanes)
-    share = _share(loops, layer.op.channel_loop, part, all_channels)
+    share = share_of(loops, layer.op.channel_loop, part, all_channels)
     share["b"] //= layer.images
     if loops.oy != layer.image_rows:
         # the rows are no dimension of the nest (one-dimensional convolution: they are channels)
@@ -100,12 +100,12 @@ def _work_cycles(
         whole = _nest_cycles(loops, share, dtype, compute, height, images)
         return ceil_scaled(rows, Fraction(int(whole[0]), layer.rows))
     total = np.zeros_like(rows)
-    for height, images in _boxes(layer, rows, begin):
+    for height, images in boxes(layer, rows, begin):
         total += _nest_cycles(loops, share, dtype, compute, height, images)
     return total
 
 
-def _boxes(layer: Layer, rows: Ints, begin: Ints) -> tuple[tuple[Ints, Ints], ...]:
+def boxes(layer: Layer, rows: Ints, begin: Ints) -> tuple[tuple[Ints, Ints], ...]:
     """(rows of an image, images) of what tiles have: rows of the first, whole ones, of the last."""
     if layer.images == 1:
         return ((rows, np.ones_like(rows)),)
@@ -134,7 +134,7 @@ def _measured_cycles(measured: tuple[tuple[int, int], ...], rows: Ints, share: F
     )
 
 
-def _share(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, int]:
+def share_of(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, int]:
     """Extents of the dimensions that a slice of `part` channels shortens."""
     if cut == "b":
         return {"b": loops.b * part // all_channels, "g": loops.g, "k": loops.k}
@@ -148,28 +148,34 @@ def _nest_cycles(
     images: Ints,
 ) -> Ints:  # fmt: skip
     """Cycles of the same `rows` of each of some `images`; ``b`` of `share` belongs to one."""
-    extents = {
-        "c": loops.c, "ox": loops.ox, "fy": loops.fy, "fx": loops.fx, **share,
-    }  # fmt: skip
-    batch = extents.pop("b")
     best: Ints | None = None
     for unrolling in compute.unrollings:
-        fixed = 1
-        for dimension, extent in extents.items():
-            fixed *= -(-extent // unrolling.factors.get(dimension, 1))
-        factors = unrolling.factors
-        cycles = -(-rows // factors.get("oy", 1)) * -(-batch * images // factors.get("b", 1))
-        cycles = fixed * cycles
+        cycles = nest_passes(loops, share, unrolling, rows, images)
         best = cycles if best is None else np.minimum(best, cycles)
     if best is None:
         raise ValueError("the array has no unrolling")
     return best * cycles_per_mac(compute, dtype)
 
 
+def nest_passes(
+    loops: Loops, share: Mapping[str, int], unrolling: Unrolling, rows: Ints, images: Ints
+) -> Ints:
+    """Passes of the array over the same `rows` of each of some `images` in one unrolling."""
+    extents = {
+        "c": loops.c, "ox": loops.ox, "fy": loops.fy, "fx": loops.fx, **share,
+    }  # fmt: skip
+    batch, factors = extents.pop("b"), unrolling.factors
+    fixed = 1
+    for dimension, extent in extents.items():
+        fixed *= -(-extent // factors.get(dimension, 1))
+    passes = -(-rows // factors.get("oy", 1)) * -(-batch * images // factors.get("b", 1))
+    return fixed * passes
+
+
 def cycles_per_mac(compute: ComputeArray, dtype: str) -> int:
     """Cycles of one MAC in a cell of the array for elements of `dtype`."""
     rates = compute.cycles_per_mac
-    return rates.get(dtype, rates.get(_SAME_RATE.get(dtype, dtype), 1))
+    return rates.get(dtype, rates.get(SAME_RATE.get(dtype, dtype), 1))
 
 
 def whole_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:

@@ -29,7 +29,7 @@ def improve(
     Parameters
     ----------
     objective : str
-        ``latency`` or ``dram``.
+        ``latency``, ``dram`` or ``energy``.
     report : callable
         Told every new incumbent (or None) and bound.
     among : Problem, optional

@@ -1,4 +1,4 @@
-"""What is minimised: cycles, or bytes."""
+"""What is minimised: cycles, bytes, or femtojoules."""
 
 from __future__ import annotations
 
@@ -24,4 +24,12 @@ def dram_bytes(problem: Problem, var: Variables) -> Expr:
     return cp_model.LinearExpr.sum(terms)
 
 
-OBJECTIVES = {"latency": latency_cycles, "dram": dram_bytes}
+def energy_fj(problem: Problem, var: Variables) -> Expr:
+    """Energy of all tiles and transfers, and leakage in every cycle."""
+    terms = [c.energy_fj * use for c, use in zip(problem.candidates, var.use, strict=True)]
+    terms += [problem.maps[t].reload_fj * load for (t, _), load in var.reload.items()]
+    terms.append(problem.leakage_fj * latency_cycles(problem, var))
+    return cp_model.LinearExpr.sum(terms)
+
+
+OBJECTIVES = {"latency": latency_cycles, "dram": dram_bytes, "energy": energy_fj}

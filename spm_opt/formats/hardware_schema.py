@@ -21,7 +21,9 @@ from spm_opt.units import (
     QuantityError,
     parse_bandwidth,
     parse_cycles,
+    parse_energy,
     parse_frequency,
+    parse_leakage,
     parse_size,
 )
 
@@ -30,6 +32,7 @@ _MOST_BYTES: Final = 2**40
 _MOST_CYCLES: Final = 10**9
 _MOST_COUNT: Final = 2**20
 _MOST_HERTZ: Final = 10**12
+_MOST_FJ: Final = 10**6
 
 
 def _count(value: object, most: int = _MOST_COUNT) -> int:
@@ -72,11 +75,35 @@ def _bandwidth(value: Any) -> str:
     return value  # type: ignore[no-any-return]
 
 
+def _energy(value: Any) -> int:
+    return _within(parse_energy(value), value, 0, _MOST_FJ, " fJ")
+
+
+def _energy_per_byte(value: Any) -> int:
+    return _within(parse_energy(value, "B"), value, 0, _MOST_FJ, " fJ/B")
+
+
+def _leakage(value: Any) -> str:
+    # kept as text: power means energy only together with the frequency
+    _within(parse_leakage(value, 1), value, 0, 10**18, " fJ/cycle")
+    return value  # type: ignore[no-any-return]
+
+
+def _energies_of_types(value: Any) -> dict[str, int]:
+    """One energy for every element type, or a mapping."""
+    if isinstance(value, dict):
+        return value
+    return dict.fromkeys(DTYPE_BYTES, value)
+
+
 Size = Annotated[int, BeforeValidator(_size)]
 Frequency = Annotated[int, BeforeValidator(_frequency)]
 Time = Annotated[str | int, BeforeValidator(_time)]
 Bandwidth = Annotated[str, BeforeValidator(_bandwidth)]
 Count = Annotated[int, BeforeValidator(_count)]
+FemtoJoules = Annotated[int, BeforeValidator(_energy)]
+FemtoJoulesPerByte = Annotated[int, BeforeValidator(_energy_per_byte)]
+Leakage = Annotated[str, BeforeValidator(_leakage)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=200)]
 
 
@@ -196,6 +223,19 @@ class DataflowSection(_Section):
     _kinds = check("kind")(staticmethod(_dataflow_kind))
 
 
+class EnergySection(_Section):
+    """``energy:`` of a hardware file."""
+
+    mac: Annotated[dict[StrictStr, FemtoJoules], BeforeValidator(_energies_of_types)]
+    vector: FemtoJoules
+    register_file: FemtoJoulesPerByte
+    spm: FemtoJoulesPerByte
+    dram: FemtoJoulesPerByte
+    leakage: Leakage
+
+    _types = check("mac")(staticmethod(_known_types))
+
+
 class HardwareFile(_Section):
     """A whole hardware file."""
 
@@ -206,6 +246,7 @@ class HardwareFile(_Section):
     dram: DramSection
     compute: ComputeSection
     dataflow: DataflowSection | None = None
+    energy: EnergySection | None = None
 
 
 class _Record(BaseModel):
@@ -257,6 +298,20 @@ class ComputeRecord(_Record):
     unrollings: Annotated[list[UnrollingRecord], Field(min_length=1)]
 
 
+RecordedFj = Annotated[int, Field(ge=0, le=_MOST_FJ)]
+
+
+class EnergyRecord(_Record):
+    """Energies as embedded in a schedule."""
+
+    mac_fj: dict[str, RecordedFj]
+    vector_fj: RecordedFj
+    register_fj: RecordedFj
+    spm_fj: RecordedFj
+    dram_fj: RecordedFj
+    leakage_fj: Annotated[int, Field(ge=0)]
+
+
 class HardwareRecord(_Record):
     """Hardware as embedded in a schedule."""
 
@@ -266,6 +321,7 @@ class HardwareRecord(_Record):
     spm: SpmRecord
     dram: DramRecord
     compute: ComputeRecord
+    energy: EnergyRecord | None = None
 
 
 _MESSAGES: Final[Mapping[str, str]] = {
@@ -280,6 +336,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     "int_type": "must be a whole number",
     "greater_than": "must be positive",
     "greater_than_equal": "must not be negative",
+    "less_than_equal": "is too large",
 }
 
 

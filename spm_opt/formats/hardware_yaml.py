@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from spm_opt.errors import InputError
 from spm_opt.formats.yaml_text import load_yaml
 from spm_opt.graph.network import DTYPE_BYTES
-from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
-from spm_opt.units import parse_bandwidth, parse_cycles
+from spm_opt.hardware import ComputeArray, Dram, Energy, Hardware, Scratchpad, Unrolling
+from spm_opt.units import parse_bandwidth, parse_cycles, parse_leakage
 
 if TYPE_CHECKING:
     from spm_opt.formats.hardware_schema import HardwareFile, HardwareRecord
@@ -60,23 +60,30 @@ def read_hardware(path: str | Path, overrides: Mapping[str, str] = _NO_OVERRIDES
 
 def settable_fields() -> tuple[str, ...]:
     """Dotted fields that ``--set`` may replace; ``TYPE`` stands for an element type."""
-    from spm_opt.formats.hardware_schema import ComputeSection, DramSection, SpmSection
+    from spm_opt.formats.hardware_schema import (
+        ComputeSection,
+        DramSection,
+        EnergySection,
+        SpmSection,
+    )
 
     sections = (
         ("spm", tuple(SpmSection.model_fields)),
         ("dram", tuple(DramSection.model_fields)),
         ("compute", tuple(ComputeSection.model_fields)),
+        ("energy", tuple(EnergySection.model_fields)),
     )
     inner = [f"{section}.{key}" for section, keys in sections for key in keys]
     mapping = "compute.cycles_per_mac"
     fields = [field for field in inner if field not in (mapping, "compute.unrollings")]
-    return ("name", "description", "frequency", *fields, f"{mapping}.TYPE")
+    by_type = (f"{mapping}.TYPE", "energy.mac.TYPE")
+    return ("name", "description", "frequency", *fields, *by_type)
 
 
 def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
     """`hardware` as plain JSON data, exactly; a fraction is ``[numerator, denominator]``."""
     spm, dram, compute = hardware.spm, hardware.dram, hardware.compute
-    vector = spm.vector_bytes_per_cycle
+    vector, energy = spm.vector_bytes_per_cycle, hardware.energy
     return {
         "name": hardware.name,
         "description": hardware.description,
@@ -99,6 +106,16 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "unrollings": [
                 {"name": u.name, "factors": dict(u.factors)} for u in compute.unrollings
             ],
+        },
+        "energy": None
+        if energy is None
+        else {
+            "mac_fj": dict(energy.mac_fj),
+            "vector_fj": energy.vector_fj,
+            "register_fj": energy.register_fj,
+            "spm_fj": energy.spm_fj,
+            "dram_fj": energy.dram_fj,
+            "leakage_fj": energy.leakage_fj,
         },
     }
 
@@ -173,7 +190,18 @@ def _build(file: HardwareFile) -> Hardware:
             cycles_per_mac=compute.cycles_per_mac,
             tile_overhead_cycles=parse_cycles(compute.tile_overhead, hertz),
         ),
+        energy=_energy(file),
     )
+
+
+def _energy(file: HardwareFile) -> Energy | None:
+    energy = file.energy
+    if energy is None:
+        return None
+    return Energy(
+        energy.mac, energy.vector, energy.register_file, energy.spm, energy.dram,
+        parse_leakage(energy.leakage, file.frequency),
+    )  # fmt: skip
 
 
 def _restore(record: HardwareRecord) -> Hardware:
@@ -196,4 +224,5 @@ def _restore(record: HardwareRecord) -> Hardware:
             cycles_per_mac=compute.cycles_per_mac,
             tile_overhead_cycles=compute.tile_overhead_cycles,
         ),
+        energy=None if record.energy is None else Energy(**record.energy.model_dump()),
     )

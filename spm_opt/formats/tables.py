@@ -9,11 +9,13 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import astuple
 from typing import Final
 
 import numpy as np
 
 from spm_opt.cost.compute import tile_cycles
+from spm_opt.energy import add_up, can_count, compute_energies, transfer_energy
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
 
@@ -23,7 +25,8 @@ ALLOCATION_COLUMNS: Final = (
 LAYER_COLUMNS: Final = (
     "first_step", "last_step", "layer", "op", "tiles", "axis", "halo", "cycles",
     "dram_weight_bytes", "dram_feature_map_bytes", "spm_bytes", "macs", "mac_utilisation",
-    "bound_by",
+    "bound_by", "mac_fj", "register_file_fj", "vector_fj", "spm_fj", "dram_fj", "weights_fj",
+    "maps_fj", "energy_fj",
 )  # fmt: skip
 
 
@@ -46,7 +49,9 @@ def layers_csv(schedule: Schedule) -> str:
     that writes it. ``spm_bytes`` is what is resident at the fullest of its steps,
     ``mac_utilisation`` useful MACs over those that the array could do in its cycles.
     ``bound_by`` is ``dram`` where the layer's transfers take longer than its tiles, otherwise what
-    sets the time of its tiles: ``compute``, ``vector`` or ``spm`` (bandwidth).
+    sets the time of its tiles: ``compute``, ``vector`` or ``spm`` (bandwidth). Energies are those
+    of its tiles and transfers, by level and, of scratchpad and DRAM, by tensor kind; ``energy_fj``
+    is the sum of the levels, without leakage. They are empty where the hardware does not say them.
     """
     layers = {layer.name: layer for layer in schedule.network.layers}
     computes: dict[str, list[Compute]] = defaultdict(list)
@@ -57,8 +62,12 @@ def layers_csv(schedule: Schedule) -> str:
     for transfer in schedule.transfers:
         transfers[booked.layer(transfer)].append(transfer)
     resident = _resident_bytes(schedule)
+    energies = _Energies(schedule)
     rows = (
-        _layer_row(schedule, layers[name], commands, transfers[name], resident)
+        (
+            *_layer_row(schedule, layers[name], commands, transfers[name], resident),
+            *energies.row(commands, transfers[name]),
+        )
         for name, commands in computes.items()
     )
     return _csv(LAYER_COLUMNS, rows)
@@ -85,6 +94,24 @@ def _layer_row(
         f"{layer.macs / peak if peak else 0.0:.4f}",
         _bound_by(schedule, layer, commands, transfers, cycles),
     )  # fmt: skip
+
+
+class _Energies:
+    """Energy of the commands of a layer."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.counted = can_count(schedule.network, schedule.hardware)
+
+    def row(self, commands: list[Compute], transfers: list[Transfer]) -> tuple[object, ...]:
+        """The last columns."""
+        network, hardware = self.schedule.network, self.schedule.hardware
+        if not self.counted or hardware.energy is None:
+            return ("",) * 8
+        energy = hardware.energy
+        moved = (transfer_energy(energy, transfer) for transfer in transfers)
+        found = add_up((*compute_energies(network, hardware, commands), *moved))
+        return (*astuple(found), found.total_fj)
 
 
 class BookedLayers:

@@ -17,6 +17,7 @@ from spm_opt.verify.claims import claimed_totals, proven_bounds, roofline
 from spm_opt.verify.coverage import each_row_once, outputs_stored, steps_kept, weights_once
 from spm_opt.verify.data import data_present
 from spm_opt.verify.dram import dram_layout, transfer_extent
+from spm_opt.verify.energy import claimed_energy
 from spm_opt.verify.engines import compute_prices, engine_order, transfer_prices
 from spm_opt.verify.facts import Facts, facts_of
 from spm_opt.verify.operands import compute_operands, in_place, transfer_ends
@@ -59,6 +60,7 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     transfer_prices,
     start_cycles,
     claimed_totals,
+    claimed_energy,
     roofline,
     proven_bounds,
 )

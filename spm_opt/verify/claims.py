@@ -79,8 +79,11 @@ def proven_bounds(facts: Facts) -> Iterator[str]:
     """Status, objective and bounds agree with each other and with the claims."""
     made, claims = facts.schedule.provenance, facts.schedule.claims
     values = {"latency": claims.latency_cycles, "dram": claims.dram_bytes}
+    if claims.energy is not None:
+        energy = claims.energy.total_fj
+        values |= {"energy": energy, "edp": energy * claims.latency_cycles}
     if made.objective not in values:
-        yield f"the objective {made.objective!r} is unknown, allowed: latency, dram"
+        yield f"the objective {made.objective!r} is unknown, allowed: {', '.join(values)}"
     elif made.objective_value != values[made.objective]:
         yield (
             f"the objective value is {made.objective_value}, the claimed {made.objective} "

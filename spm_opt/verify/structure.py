@@ -12,7 +12,15 @@ from typing import Any, Final
 
 from spm_opt.graph.network import Layer
 from spm_opt.graph.pieces import copy_free
-from spm_opt.schedule import FORMAT_VERSION, Buffer, Compute, Schedule, Step, Transfer
+from spm_opt.schedule import (
+    FORMAT_VERSION,
+    Buffer,
+    Compute,
+    EnergyClaims,
+    Schedule,
+    Step,
+    Transfer,
+)
 from spm_opt.verify.facts import (
     ROW_KINDS,
     TILE_KINDS,
@@ -65,6 +73,14 @@ def _strings(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
+def _energies(value: object) -> bool:
+    """Sums that nothing multiplies: any whole number will do."""
+    return value is None or (
+        isinstance(value, EnergyClaims)
+        and all(type(getattr(value, item.name)) is int for item in fields(value))
+    )
+
+
 _TYPE_CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "int": _integer,
     "int | None": lambda value: value is None or _integer(value),
@@ -72,6 +88,7 @@ _TYPE_CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "tuple[int, int] | None": lambda value: value is None or _pair(value),
     "tuple[int, ...]": _integers,
     "tuple[str, ...]": _strings,
+    "EnergyClaims | None": _energies,
     "str": lambda value: isinstance(value, str),
 }
 

@@ -383,7 +383,9 @@ def least_energy(problem: Problem, at_most: int, patience: int = 20_000) -> int 
         candidates=tuple(replace(c, dram_bytes=c.energy_fj) for c in problem.candidates),
         maps=tuple(replace(m, reload_bytes=m.reload_fj) for m in problem.maps),
     )
-    best = _EnergySearch(renamed, "energy", (at_most, 0), patience).run()
+    best = _EnergySearch(
+        renamed, "energy", (at_most, 0), patience, lambda plan: True
+    ).run()
     return None if best.cost is None else best.cost[0]
 
 
@@ -426,7 +428,7 @@ def _held(
 
 def _starts(problem: Problem, bare: Plan) -> Iterator[dict[int, int]]:
     """Every order-keeping choice of steps in which loads of constants begin, where all fits."""
-    streamed = {c.first for c in bare.used if c.streams_weights}
+    streamed = {p for c in bare.used if c.streams_weights for p in range(c.first, c.end)}
     weighted = [p for p, w in enumerate(problem.weights) if w.size_bytes]
     own = {p: bare.own_step(p) for p in weighted}
 

@@ -383,9 +383,7 @@ def least_energy(problem: Problem, at_most: int, patience: int = 20_000) -> int 
         candidates=tuple(replace(c, dram_bytes=c.energy_fj) for c in problem.candidates),
         maps=tuple(replace(m, reload_bytes=m.reload_fj) for m in problem.maps),
     )
-    best = _EnergySearch(
-        renamed, "energy", (at_most, 0), patience, lambda plan: True
-    ).run()
+    best = _EnergySearch(renamed, "energy", (at_most, 0), patience, lambda plan: True).run()
     return None if best.cost is None else best.cost[0]
 
 

@@ -105,13 +105,19 @@ class World:
 
 
 def make_world(
-    network: Network, chip: Hardware, prefetch: bool, halos: tuple[str, ...], cuts: bool = True
-) -> World:
-    """Raises SpmTooSmallError where a layer does not fit."""
+    network: Network, chip: Hardware, prefetch: bool, halos: tuple[str, ...], cuts: bool = True,
+    apart: bool = False,
+) -> World:  # fmt: skip
+    """Raises SpmTooSmallError where a layer does not fit. `apart`: no slices run together."""
     site = make_site(network, chip, source_order(network))
     found = []
     for prune in (True, False):
         candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=False)
+        if apart:
+            candidates = tuple(
+                c for c in candidates
+                if c.end == c.first + 1 or recipes[c.recipe].axis == "rows"
+            )  # fmt: skip
         found.append((candidates, recipes))
     problems = [
         Problem(

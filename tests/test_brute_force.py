@@ -43,8 +43,9 @@ def random_world(seed: int) -> World | None:
     network, chip = random_network(rng), random_chip(rng)
     try:
         world = make_world(
-            network, chip, rng.random() < 0.7, rng.choice(HALOS), cuts=rng.random() < 0.6
-        )
+            network, chip, rng.random() < 0.7, rng.choice(HALOS), cuts=rng.random() < 0.6,
+            apart=seed % 2 == 0,
+        )  # fmt: skip
     except SpmTooSmallError:
         return None
     return world if world.problem.parts <= MOST_PARTS else None
@@ -140,6 +141,9 @@ def features(world: World, decision: Decision) -> set[str]:
         "plan": True,
         "fused": any(r.positions[1] - r.positions[0] > 1 for r in recipes),
         "slices": any(r.part is not None and r.part.channels is not None for r in recipes),
+        "slices together": any(
+            c.end > c.first + 1 and r.axis == "channels" for c, r in zip(used, recipes, strict=True)
+        ),
         "recompute": any(r.halo == "recompute" for r in recipes),
         "weights streamed": any(c.streams_weights for c in used),
         "double buffers": any(r.depth == 2 for r in recipes),
@@ -168,7 +172,7 @@ def test_solvers_and_machine_agree_on_networks():
     seen = check_networks(range(48), patience=2_500)
     assert seen["plan"] >= 60
     assert seen["too many plans"] <= seen["plan"] / 2
-    for name in ("fused", "slices", "weights streamed", "double buffers", "reload", "pinned",
+    for name in ("fused", "slices", "slices together", "weights streamed", "double buffers", "reload", "pinned",
                  "prefetch", "spilled", "elided concat", "elided split", "elided in a group",
                  "stripe over stripe", "takeover", "free cuts", "no cuts",
                  "bound met"):  # fmt: skip

@@ -97,16 +97,20 @@ def _name_stalls(ax: Any, scene: Scene) -> None:
         if stall.engine == COMPUTE:
             causes[scene.awaited(stall)].append(stall)
     longest = sorted(causes.items(), key=lambda item: -sum(s.cycles for s in item[1]))[:_NAMED]
-    taken = [0.0] * _SHELVES
-    for name, stalls in sorted(longest, key=lambda item: _longest(item[1]).begin_cycle):
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(_SHELVES)]
+    # the longest first: where the shelves are full, the others go without a name
+    for name, stalls in longest:
         share = sum(s.cycles for s in stalls) / latency
         text = f"{name} ({share:.1%}" + (f", {len(stalls)} stalls)" if len(stalls) > 1 else ")")
         width = fit.width(text)
         middle = (_longest(stalls).begin_cycle + _longest(stalls).end_cycle) / 2
         left = max(min(middle - width / 2, latency - width), 0)
-        shelf = next((n for n in range(_SHELVES) if taken[n] <= left), None)
+        right = left + width
+        shelf = next(
+            (n for n, own in enumerate(taken) if all(right <= a or b <= left for a, b in own)), None
+        )
         if shelf is not None:
-            taken[shelf] = left + width
+            taken[shelf].append((left, right))
             _callout(ax, text, middle, left, shelf)
 
 

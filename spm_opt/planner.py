@@ -142,7 +142,8 @@ def plan_all(
     possible: set[str] = set()
     for variant in _variants(network, params, best):
         # as long as another one of the same length ends within the limit
-        if tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies):
+        late = tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies)
+        if late or (tried and clock.stopped):
             break
         clock.tell(f"candidates, {variant.label}", None)
         began = time.monotonic()

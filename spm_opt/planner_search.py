@@ -97,10 +97,14 @@ class Clock:
         """Seconds left of the time limit."""
         return self.params.time_limit - self.seconds
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody asked to end the search."""
+        return self.stop is not None and self.stop.is_set()
+
     def over(self) -> bool:
         """Whether to return the best so far."""
-        stopped = self.stop is not None and self.stop.is_set()
-        return stopped or self.left <= 0
+        return self.stopped or self.left <= 0
 
     def tell(self, phase: str, bound: int | None) -> None:
         """Report where the solve is."""

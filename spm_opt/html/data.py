@@ -72,7 +72,7 @@ def schedule_data(schedule: Schedule, label: str) -> dict[str, Any]:
         ],
         "uses": {str(text(name)): sorted(used) for name, used in _uses(schedule).items()},
         "groups": _groups(schedule),
-        "columns": list(LAYER_COLUMNS),
+        "columns": list(_columns(schedule)),
         "layers": _layers(schedule),
     }  # fmt: skip
     found["texts"] = list(text.places)
@@ -121,8 +121,15 @@ def _groups(schedule: Schedule) -> list[list[str]]:
 def _layers(schedule: Schedule) -> list[list[Any]]:
     """Rows of layers.csv, numbers as numbers."""
     rows = csv.DictReader(io.StringIO(layers_csv(schedule)))
-    return [[row[name] if name in _TEXT_COLUMNS else _number(row[name]) for name in LAYER_COLUMNS]
+    columns = _columns(schedule)
+    return [[row[name] if name in _TEXT_COLUMNS else _number(row[name]) for name in columns]
             for row in rows]  # fmt: skip
+
+
+def _columns(schedule: Schedule) -> tuple[str, ...]:
+    """Columns of the table of layers: of energies the sum alone, where it is known."""
+    plain = tuple(name for name in LAYER_COLUMNS if not name.endswith("_fj"))
+    return plain if schedule.claims.energy is None else (*plain, "energy_fj")
 
 
 def _number(text: str) -> int | float:

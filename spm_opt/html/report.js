@@ -187,6 +187,7 @@ function movesTable(moves, texts) {
 const TITLES = {
   cycles: "of its tiles on the compute engine", spm_bytes: "resident at the fullest of its steps",
   mac_utilisation: "useful MACs over those that the array could do in its cycles", bound_by: "what sets its time",
+  energy_fj: "femtojoules of its commands, without leakage",
 };
 
 function layersTable(plan, index) {

@@ -173,7 +173,8 @@ def test_solvers_and_machine_agree_on_networks():
     assert seen["plan"] >= 60
     assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "slices together", "weights streamed", "double buffers",
-                 "reload", "pinned", "prefetch", "spilled", "elided concat", "elided split", "elided in a group",
+                 "reload", "pinned", "prefetch", "spilled", "elided concat", "elided split",
+                 "elided in a group",
                  "stripe over stripe", "takeover", "free cuts", "no cuts",
                  "bound met"):  # fmt: skip
         assert seen[name] >= 2, f"no plan with {name}: {seen}"

@@ -43,6 +43,8 @@ from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
 
+#: least gap at which orders are searched again: without aliases, and for other objectives
+UNSURE = 0.005
 
 #: keeps some of a problem's candidates
 Restrict: TypeAlias = Callable[[Site, Problem], Problem]
@@ -61,6 +63,11 @@ class Answer:
     def is_proven(self) -> bool:
         """Whether no plan of its order is better."""
         return self.bound == self.value
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a better plan would be worth another search."""
+        return self.value - self.bound > UNSURE * self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ def plan_all(
         names.add(variant.name)
         for strategy in sorted(strategies, key=lambda s: s == "joint"):
             rival = best.get(strategy)
-            if variant.again and rival is not None and rival.is_proven:
+            if variant.again and rival is not None and not rival.is_open:
                 continue
             own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
@@ -234,7 +241,7 @@ def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) ->
         yield Variant(name, order, params)
     if params.aliases:
         for name, order in orders.items():
-            if not all(answer.is_proven for answer in best.values()):
+            if any(answer.is_open for answer in best.values()):
                 yield Variant(name, order, replace(params, aliases=False), again=True)
 
 
@@ -294,13 +301,14 @@ class _Rivals:
         self.is_counted = can_count(network, hardware)
         self._worlds: dict[bool, World] = {}
 
-    def plans(self, clock: Clock) -> Iterator[Placed]:
-        """Placed plans of the other objectives, while time is left."""
+    def plans(self, clock: Clock, gap: float) -> Iterator[Placed]:
+        """Placed plans of the other objectives, while time is left and the `gap` is worth it."""
         params = clock.params
         if not self.is_counted or params.objective == "dram":
             return
-        if params.objective == "latency" and not self.variant.again:
+        if params.objective == "latency" and (not self.variant.again or gap < UNSURE):
             return
+        clock.tell("other objectives", None)
         for objective in ("latency", "energy"):
             if objective == params.objective or clock.over():
                 continue
@@ -348,8 +356,7 @@ def _answer(
     else:
         search.run()
     if search.found and not search.proven():
-        clock.tell("other objectives", search.bound)
-        for placed in rivals.plans(clock):
+        for placed in rivals.plans(clock, search.gap()):
             search.add(placed)
     if not search.found:
         return None, not search.impossible

@@ -17,7 +17,7 @@ from math import inf
 from spm_opt.allocation.place import place
 from spm_opt.assemble import Placed, roofline_cycles, tiles_and_moves_fj
 from spm_opt.banding import BandConflictError, Told, in_bands
-from spm_opt.baselines import RESTRICTIONS, in_one_piece
+from spm_opt.baselines import RESTRICTIONS, is_plain, plainly
 from spm_opt.bounds import dram_bound, energy_bound, latency_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
@@ -127,8 +127,8 @@ class Search:
 
     def __init__(self, world: World, problem: Problem, clock: Clock) -> None:
         self.world, self.problem, self.clock = world, problem, clock
-        #: what is searched first for its own sake: bands of columns only add to it
-        self.plain = in_one_piece(problem, world.recipes)
+        #: what is searched first for its own sake: the rest only adds to it
+        self.plain = plainly(problem, world.recipes)
         self.objective = clock.params.objective
         #: weights in place of those of the objective, where that is no sum
         self.weights: Prices | None = None
@@ -256,8 +256,8 @@ class Search:
                     return  # with less space it is no better
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
-                if problem is self.problem and not self._has_bands(solved):
-                    break  # the same without bands
+                if problem is self.problem and self._is_plain(solved):
+                    break  # the same in the plain problem
 
     def _best_overlap(self, share: int, problem: Problem) -> Solved:
         """Optimum without barriers, with as many residencies as time allows."""
@@ -273,10 +273,9 @@ class Search:
                 break
         return solved
 
-    def _has_bands(self, solved: Solved) -> bool:
+    def _is_plain(self, solved: Solved) -> bool:
         chosen = () if solved.decision is None else solved.decision.candidates
-        recipes = self.world.recipes
-        return any(recipes[self.problem.candidates[k].recipe].bands for k in chosen)
+        return all(is_plain(self.problem.candidates[k], self.world.recipes) for k in chosen)
 
     def _affords(self, seconds: float) -> bool:
         """Whether a longer search fits the time left; always where runs must repeat."""
@@ -332,6 +331,11 @@ class Search:
 
     def _least(self) -> float:
         return min((placed.value(self.objective) for placed in self.found), default=inf)
+
+    def gap(self) -> float:
+        """How far the best plan may be from the optimum, as a share of it; 1 without a plan."""
+        least = self._least()
+        return 1.0 if least == inf else (least - self.bound) / max(least, 1)
 
     def proven(self) -> bool:
         return any(placed.value(self.objective) <= self.bound for placed in self.found)

@@ -31,6 +31,7 @@ from spm_opt.planner_edp import search_front, search_product
 from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
+    UNSURE,
     Clock,
     Search,
     World,
@@ -42,9 +43,6 @@ from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
-
-#: least gap at which orders are searched again: without aliases, and for other objectives
-UNSURE = 0.005
 
 #: keeps some of a problem's candidates
 Restrict: TypeAlias = Callable[[Site, Problem], Problem]

@@ -48,6 +48,8 @@ CPSAT_SECONDS = 5.0
 OVERLAP_SHARES = (1000, 950, 880)
 #: one part in so many of the latency is not worth another search
 WORTHWHILE = 1000
+#: share of the value that an answer must be away from its bound to be worth a long search
+UNSURE = 0.005
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
 #: part of the time limit after which no other stand-in is sought
@@ -242,22 +244,30 @@ class Search:
             self.bound = max(self.bound, self._value(solved))
 
     def overlap(self) -> None:
-        """Place what is best where steps are no barriers, with more and more room for overlaps."""
+        """Place what is best where steps are no barriers, with more and more room for overlaps.
+
+        The whole problem takes as long as the plain one: it is left, unless the gap is wide, once
+        its plan, which promised more than any plain one, was placed and ran no faster than those.
+        """
+        disappointed = False
         for share in OVERLAP_SHARES:
             for problem in self.problems():
-                best = min((p.value(self.objective) for p in self.found), default=None)
-                if self.clock.over() or (best and best - self.bound <= best // WORTHWHILE):
+                best = self._least()
+                if self.clock.over() or best - self.bound <= best // WORTHWHILE:
                     return
+                if problem is not self.plain and disappointed and self.gap() <= UNSURE:
+                    continue
                 began = self.clock.seconds
                 solved = self._best_overlap(share, problem)
-                if not (solved.complete and best and self._value(solved) >= best):
-                    self.place(solved, problem)
-                elif problem is self.plain:
-                    return  # with less space it is no better
+                if solved.complete and self._value(solved) >= best:
+                    return  # with less space, or without bands, it is no better
+                placed = self.place(solved, problem)
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
-                if problem is self.problem and self._is_plain(solved):
-                    break  # the same in the plain problem
+                if problem is not self.plain:
+                    disappointed = placed and self._least() == best
+                    if self._is_plain(solved):
+                        break  # the same in the plain problem
 
     def _best_overlap(self, share: int, problem: Problem) -> Solved:
         """Optimum without barriers, with as many residencies as time allows."""

@@ -172,6 +172,11 @@ def _can_be_cut(site: Site, position: int) -> bool:
     layer = site.layer_at(position)
     if len(layer.output_shape) != 4 or not layer.op.tileable:
         return False
+    first, end = site.spans[position]
+    if end - first > 1 and layer.weights and layer.loops is None:
+        # kernels without loops over channels take the channels of a slice of their constants for
+        # those that their map is cut along, which are columns here
+        return False
     try:
         # whether it can be cut at all hardly depends on where
         edges = next(_edges(layer), None)

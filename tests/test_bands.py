@@ -184,6 +184,22 @@ def own_bytes(buffers, step: int) -> int:
     return sum(r.size for r in rectangles(again)[0] if (r.begin, r.end) == (step, step + 1))
 
 
+def test_no_band_cuts_what_takes_slices_of_constants_without_loops() -> None:
+    """Its kernel would take columns for the channels of the slices, and compute something else."""
+    sliced = 0
+    for seed in (201, 404, 463, 679, 983):
+        world = wide_world(seed)
+        for position, (begin, end) in enumerate(world.site.spans):
+            layer = world.site.layer_at(position)
+            if end - begin == 1 or not layer.weights or layer.loops is not None:
+                continue
+            sliced += 1
+            for candidate in world.problem.candidates:
+                recipe = world.recipes[candidate.recipe]
+                assert not (recipe.bands and position in range(*recipe.positions)), (seed, layer)
+    assert sliced
+
+
 # --------------------------------------------------------------------------- programs
 
 

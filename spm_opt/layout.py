@@ -6,6 +6,7 @@ channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from spm_opt.decision import Decision
@@ -102,8 +103,16 @@ class _Writer:
         #: whole maps: (map, step) to buffer; joined of its pieces or not, a map is one
         self.maps: dict[tuple[str, int], int] = {}
         self.weights: dict[int, int] = {}
-        reloads = ((t, self.step_of[leader]) for t, leader in decision.reloads)
-        self.moves = Moves(site, dram_addresses(site, self.chosen, reloads))
+        self.moves = Moves(site, dram_addresses(site, self.chosen, self._reloads()))
+
+    def _reloads(self) -> Iterator[tuple[int, int]]:
+        """Maps loaded whole, and the step before which that happens at the latest.
+
+        The queue may put a load off until a step touches the map.
+        """
+        end_of = {(t, first): end for t, first, end in self.decision.resident}
+        for t, leader in self.decision.reloads:
+            yield t, self.step_of[end_of[t, leader] - 1] + 1
 
     def write(self) -> Layout:
         for t, first, end in self.decision.resident:

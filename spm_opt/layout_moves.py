@@ -74,7 +74,7 @@ def dram_addresses(
     chosen : sequence of Candidate
         One for each step.
     reloads : iterable of (int, int)
-        Maps loaded whole, and the steps that load them.
+        Maps loaded whole, and the step before which that happens at the latest.
     """
     network, burst = site.network, site.hardware.dram.burst_bytes
     spans = _stored_steps(site, chosen, reloads)
@@ -110,9 +110,9 @@ def _stored_steps(
         for name in (names[t] for t in candidate.streams):
             if name in spans:  # inputs are stored by nobody
                 spans[name] = spans[name][0], step + 1
-    for t, step in reloads:
+    for t, end in reloads:
         if names[t] in spans:
-            spans[names[t]] = spans[names[t]][0], max(spans[names[t]][1], step + 1)
+            spans[names[t]] = spans[names[t]][0], max(spans[names[t]][1], end)
     return {name: spans[name] for name in dict.fromkeys(names) if name in spans}
 
 

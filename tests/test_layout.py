@@ -51,6 +51,30 @@ def test_random_decisions_pass_the_checker(seed: int) -> None:
         assert schedule is None or verify(schedule) == ()
 
 
+def test_maps_lie_in_dram_until_their_whole_load_must_have_run() -> None:
+    """The queue may put it off beyond its step: stores of those steps must not go there."""
+    late = 0
+    for seed in SEEDS:
+        world, plans = drawn(seed)
+        for _, layout in plans:
+            moves = [move for p in layout.programs for tile in p.stores for move in tile]
+            for load in (move for p in layout.programs for move in p.front if move.role == "map"):
+                end = layout.buffers[load.buffer].end_step
+                others = [s for s in moves if load.step < s.step < end and s.tensor != load.tensor]
+                late += len(others)
+                assert not any(_meet(world, layout, load.tensor, s.tensor) for s in others), seed
+    assert late
+
+
+def _meet(world: World, layout: Layout, *names: str) -> bool:
+    """Whether two maps share bytes of DRAM."""
+    one, other = (
+        (begin, begin + world.site.network.tensors[name].size_bytes)
+        for name, begin in ((name, layout.dram_addresses[name]) for name in names)
+    )
+    return one[0] < other[1] and other[0] < one[1]
+
+
 def test_random_decisions_are_of_every_sort() -> None:
     """Else the test above would say nothing of what never occurs."""
     kinds: Counter[str] = Counter()

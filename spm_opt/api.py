@@ -32,6 +32,8 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 ModelLike: TypeAlias = "Network | NetworkBuilder | str | os.PathLike[str]"
 #: an accelerator, the name of one in the catalogue, or the path of a hardware file
 HardwareLike: TypeAlias = "Hardware | str | os.PathLike[str]"
+#: shares of elements that are not zero, by tensor, or the path of a table of them
+Densities: TypeAlias = "Mapping[str, float] | str | os.PathLike[str]"
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
@@ -54,6 +56,7 @@ def solve(
     orders: int = 4,
     aliases: bool = True,
     cycles: PathLike | None = None,
+    densities: Densities | None = None,
     interleave: str = "auto",
     tilings: str = "all",
     pin: Iterable[str] = (),
@@ -105,6 +108,9 @@ def solve(
     cycles : path, optional
         CSV of measured kernels (``layer,rows,cycles`` or ``layer,tiles,cycles``) that replaces the
         compute model for the layers that it names.
+    densities : mapping of str to float, or path, optional
+        Shares of elements that are not zero, 0 to 1, by tensor, or a CSV of them
+        (``tensor,density``): what compression in DRAM and zero gating count with.
     interleave : str
         Whether prefetches may be cut to fill the gaps between streams: ``"on"``, ``"off"``, or
         ``"auto"`` (where that costs nothing, so that the optimum can be proven).
@@ -148,7 +154,9 @@ def solve(
         tilings=tilings,
     )
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
+    network = load_network(
+        model, dtype=dtype, batch=batch, dims=dims, cycles=cycles, densities=densities
+    )
     _require_energies(network, machine, hardware, params)
     if any((pin, no_pin, fuse, no_fuse, order)):
         from spm_opt.demands import demands
@@ -189,6 +197,7 @@ def compare(
     orders: int = 4,
     aliases: bool = True,
     cycles: PathLike | None = None,
+    densities: Densities | None = None,
     interleave: str = "auto",
     tilings: str = "all",
 ) -> tuple[Result, ...]:
@@ -201,7 +210,7 @@ def compare(
     strategies : sequence of str
         Which strategies, in the order of the answer; all by default.
     model, hardware, objective, prefetch, dtype, batch, dims, time_limit, workers, seed, \
-overrides, progress, deterministic_limit, orders, aliases, cycles, interleave, tilings
+overrides, progress, deterministic_limit, orders, aliases, cycles, densities, interleave, tilings
         As in `solve`.
 
     Returns
@@ -236,7 +245,9 @@ overrides, progress, deterministic_limit, orders, aliases, cycles, interleave, t
     for strategy in strategies:
         replace(params, strategy=strategy)  # raises where there is no such strategy
     machine = load_hardware(hardware, overrides)
-    network = load_network(model, dtype=dtype, batch=batch, dims=dims, cycles=cycles)
+    network = load_network(
+        model, dtype=dtype, batch=batch, dims=dims, cycles=cycles, densities=densities
+    )
     _require_energies(network, machine, hardware, params)
 
     def work(stop: threading.Event) -> tuple[Result, ...]:
@@ -312,8 +323,11 @@ def load_network(
     batch: int | None = None,
     dims: Mapping[str, int] | None = None,
     cycles: PathLike | None = None,
+    densities: Densities | None = None,
 ) -> Network:
     """The normalised network that `model` names, planned in `dtype`, with measured `cycles`.
+
+    `densities` are shares of elements that are not zero, by tensor.
 
     Raises
     ------
@@ -322,7 +336,10 @@ def load_network(
     """
     from spm_opt.graph.normalize import normalize
 
-    network = normalize(_source(model, batch, dims))
+    source = _source(model, batch, dims)
+    if densities is not None:
+        source = _with_densities(source, densities)
+    network = normalize(source)
     if not network.layers:
         raise InputError("the network computes nothing", field=network.name)
     network = network if dtype is None else network.with_dtype(dtype)
@@ -331,6 +348,20 @@ def load_network(
     from spm_opt.formats.cycles_csv import with_measured_cycles
 
     return with_measured_cycles(network, os.fspath(cycles))
+
+
+def _with_densities(network: Network, densities: Densities) -> Network:
+    from spm_opt.formats.density_csv import density_ppm, read_densities
+    from spm_opt.graph.densities import with_densities
+
+    if isinstance(densities, Mapping):
+        found = {name: density_ppm(share, f"densities.{name}") for name, share in densities.items()}
+        return with_densities(network, found)
+    path = os.fspath(densities)
+    try:
+        return with_densities(network, read_densities(path))
+    except InputError as error:
+        raise error if error.file else error.in_file(path) from None
 
 
 def _source(model: ModelLike, batch: int | None, dims: Mapping[str, int] | None) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spm_opt.cost.compression import packed_bytes
 from spm_opt.cost.compute import least_cycles
 from spm_opt.decision import Decision
 from spm_opt.energy import can_count, claimed_energy
@@ -128,7 +129,10 @@ def roofline_cycles(network: Network, hardware: Hardware) -> int:
         for layer in network.layers
         if layer.name not in idle
     )
-    compulsory = network.weight_bytes + compulsory_map_bytes(network)
+    compulsory = network.weight_bytes + sum(
+        packed_bytes(hardware.dram.compression, network.tensors[name], size_bytes)
+        for name, size_bytes in compulsory_map_bytes(network).items()
+    )
     rate = hardware.dram.bytes_per_cycle
     return max(compute, ceil_div(compulsory * rate.denominator, rate.numerator))
 

@@ -31,6 +31,7 @@ from spm_opt.cli_demands import (
     reason_figures,
     reason_texts,
 )
+from spm_opt.cli_density import DENSITY_EPILOG, density
 from spm_opt.cli_emit import EMIT_EPILOG, emit
 from spm_opt.cli_explore import EXPLORE_EPILOG, explore
 from spm_opt.cli_help import Quiet, epilog
@@ -101,6 +102,13 @@ Cycles = Annotated[
     typer.Option(
         metavar="TABLE.csv", readable=False,
         help="measured kernels: layer,rows,cycles or layer,tiles,cycles",
+    ),
+]  # fmt: skip
+DensityTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--densities", metavar="TABLE.csv", readable=False,
+        help="tensor,density: shares of elements that are not zero, for compressed maps",
     ),
 ]  # fmt: skip
 Output = Annotated[
@@ -175,6 +183,7 @@ def solve(
     orders: Orders = 4,
     aliases: Aliases = "on",
     cycles: Cycles = None,
+    densities: DensityTable = None,
     interleave: Interleave = "auto",
     tilings: Tilings = "all",
     pin: Pin = None,
@@ -212,6 +221,7 @@ def solve(
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
+            densities=densities,
             interleave=interleave,
             tilings=tilings,
             overrides=parse_overrides(overrides or ()),
@@ -263,6 +273,7 @@ def compare(
     orders: Orders = 4,
     aliases: Aliases = "on",
     cycles: Cycles = None,
+    densities: DensityTable = None,
     interleave: Interleave = "auto",
     tilings: Tilings = "all",
     output: Output = None,
@@ -295,6 +306,7 @@ def compare(
             orders=orders,
             aliases=_on_off(aliases, "aliases"),
             cycles=cycles,
+            densities=densities,
             interleave=interleave,
             tilings=tilings,
             overrides=parse_overrides(overrides or ()),
@@ -373,6 +385,7 @@ def info(
 app.command(epilog=epilog("simulate"))(simulate)
 app.command(epilog=epilog("emit", EMIT_EPILOG))(emit)
 app.command(epilog=epilog("run", RUN_EPILOG))(run)
+app.command(epilog=epilog("density", DENSITY_EPILOG))(density)
 app.command(epilog=epilog("alloc", ALLOC_EPILOG))(alloc)
 app.command(epilog=epilog("explore", EXPLORE_EPILOG))(explore)
 app.command(epilog=epilog("plot", PLOT_EPILOG))(plot)

@@ -28,6 +28,7 @@ _EXAMPLES: Final = {
     "solve": (
         "spm-opt solve mobilenet_v2 --hw mobile_npu -o plan",
         "spm-opt solve model.onnx --set spm.capacity=256KiB --objective dram --json",
+        "spm-opt solve model.onnx --densities densities.csv --set dram.compression=run_length",
         "spm-opt solve mobilenet_v2 --no-pin features.1.project --explain",
         "spm-opt solve mobilenet_v2 --no-fuse features.3.expand,features.3.depthwise",
     ),
@@ -37,6 +38,7 @@ _EXAMPLES: Final = {
     "simulate": ("spm-opt simulate plan --json",),
     "emit": ("spm-opt emit plan -o c", "spm-opt emit plan --weights model.onnx -o c"),
     "run": ("spm-opt run c", "spm-opt run c --input x.npy --reference model.onnx"),
+    "density": ("spm-opt density model.onnx --input x.npy -o densities.csv",),
     "alloc": ("spm-opt alloc buffers.csv --capacity 256KiB",),
     "explore": (
         "spm-opt explore mobilenet_v2 --layers features.3.expand:features.3.project",

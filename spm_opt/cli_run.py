@@ -54,7 +54,7 @@ def run(
         from spm_opt.result import require_writable
 
         require_writable(output)
-    given = [_array(path) for path in inputs] if inputs else None
+    given = [read_array(path) for path in inputs] if inputs else None
     done = run_c(program, inputs=given, seed=seed, reference=reference)
     files = {} if output is None else _save(done, output)
     figures = _figures(done, files)
@@ -62,7 +62,8 @@ def run(
     return EXIT_DIFFERENT if done.difference is not None and not done.difference.within else 0
 
 
-def _array(path: Path) -> Any:
+def read_array(path: Path) -> Any:
+    """The array of a ``.npy`` file; InputError where it is none."""
     import numpy as np
 
     try:

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+from spm_opt.cost.compression import map_share
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.graph.ops import row_axis
 from spm_opt.graph.pieces import pieces
+from spm_opt.hardware import RAW
 from spm_opt.schedule import Buffer, Compute, Schedule, Transfer
 from spm_opt.stream import COMPUTE, DMA, Channels, Command, DramRange, Stream, Window
 
@@ -149,7 +151,9 @@ class _Lowering:
             if transfer.channels is not None:
                 _, channels, rest = channel_layout(self.network, transfer.tensor)
                 step = channels * rest
-        dram = DramRange(transfer.dram_address, transfer.run_bytes, step, transfer.runs)
+        dram = DramRange(
+            transfer.dram_address, transfer.run_bytes, step, transfer.runs, self._share(transfer)
+        )
         store = transfer.kind == "store"
         found = () if window is None else (window,)
         return Command(
@@ -159,6 +163,13 @@ class _Lowering:
         )  # fmt: skip
 
     # ---------------------------------------------------------------- windows
+
+    def _share(self, transfer: Transfer) -> int:
+        """What compression leaves of a transfer; constants are raw."""
+        if transfer.role == "weights":
+            return RAW
+        dram = self.schedule.hardware.dram
+        return map_share(dram.compression, self.network.tensors[transfer.tensor])
 
     def _map_window(
         self, number: int, tensor: str, rows: tuple[int, int], touched: Channels, tile: int

@@ -14,6 +14,7 @@ import numpy as np
 
 from spm_opt.cost.energy import Tiles, mac_fj, required, tile_energy
 from spm_opt.errors import InputError
+from spm_opt.graph.densities import first_density_ppm
 from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.ops import row_axis
 from spm_opt.hardware import Energy, Hardware
@@ -126,7 +127,10 @@ def _alike(
     if width is not None and layer.channel_axis is not None:
         weights = weights * width // layer.output_shape[layer.channel_axis]
     touched = np.array([_map_bytes(network, layer, c) for c in commands], dtype=np.int64)
-    tiles = Tiles(end - begin, begin, touched, np.full_like(begin, weights), width)
+    tiles = Tiles(
+        end - begin, begin, touched, np.full_like(begin, weights), width,
+        first_density_ppm(network, layer),
+    )  # fmt: skip
     e = tile_energy(layer, network.tensors[layer.output].dtype, hardware, tiles)
     columns = (
         e.mac_fj, e.register_fj, e.vector_fj, e.spm_weights_fj + e.spm_maps_fj,

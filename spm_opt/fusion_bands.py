@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
 from spm_opt.errors import GraphError
 from spm_opt.fusion_borders import DEPTHS, MAX_FREE_MAPS, Moves, aligned
@@ -371,10 +372,11 @@ def _moves(
     dram, width = site.hardware.dram, columns[1] - columns[0]
     runs = 1 if width == tensor.shape[3] else tensor.shape[1]
     run_bytes = tensor.row_bytes * width // tensor.shape[3] // runs
+    share = map_share(dram.compression, tensor)
     if runs == 1:
-        moved = moved_bytes_array(dram, rows.count * run_bytes)
+        moved = moved_bytes_array(dram, rows.count * run_bytes, 1, share)
     else:
-        moved = moved_bytes_array(dram, np.array([run_bytes]), rows.count * runs)
+        moved = moved_bytes_array(dram, np.array([run_bytes]), rows.count * runs, share)
     buffers = aligned(site, np.stack(held) * (runs * run_bytes))
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.site import Place, Site
 from spm_opt.tiling import (
@@ -93,11 +94,12 @@ def _moves(
     site: Site, tensor: str, rows: Rows, held: Sequence[Ints], cuts: Cuttings, channels: Channels
 ) -> Moves:
     dram = site.hardware.dram
+    share = map_share(dram.compression, site.network.tensors[tensor])
     runs, run_bytes = channel_runs(site.network, tensor, channels)
     if channels is None:
-        moved = moved_bytes_array(dram, rows.count * run_bytes)
+        moved = moved_bytes_array(dram, rows.count * run_bytes, 1, share)
     else:
-        moved = moved_bytes_array(dram, np.array([run_bytes]), rows.count * runs)
+        moved = moved_bytes_array(dram, np.array([run_bytes]), rows.count * runs, share)
     buffers = aligned(site, np.stack(held) * (runs * run_bytes))
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
 
@@ -130,8 +132,8 @@ def tiled(site: Site, tensor: str, cuts: Cuttings) -> Moves:
     """A map moved in channel tiles, all its rows at once; `cuts` cut its channels."""
     network, dram = site.network, site.hardware.dram
     runs, channel_bytes = channel_runs(network, tensor, (0, 1))
-    rows = network.tensors[tensor].rows
-    moved = moved_bytes_array(dram, cuts.tiles.count * channel_bytes, runs * rows)
+    rows, share = network.tensors[tensor].rows, map_share(dram.compression, network.tensors[tensor])
+    moved = moved_bytes_array(dram, cuts.tiles.count * channel_bytes, runs * rows, share)
     unit = cuts.largest(cuts.tiles.count) * rows * slice_row_bytes(network, tensor, (0, 1))
     buffers = aligned(site, np.stack([depth * unit for depth in DEPTHS]))
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)

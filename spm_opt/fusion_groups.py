@@ -31,6 +31,7 @@ from spm_opt.fusion_borders import (
 )
 from spm_opt.fusion_sharing import Sharing, Takeover, sharing, takeovers
 from spm_opt.graph.bands import is_window
+from spm_opt.graph.densities import first_density_ppm
 from spm_opt.graph.network import Layer
 from spm_opt.graph.pieces import taken_channels
 from spm_opt.parts import Part
@@ -384,7 +385,7 @@ def _tile_energy(site: Site, layer: Layer, channels: Channels, chain: Chain, i: 
     written = own.count * slice_row_bytes(network, layer.output, channels)
     tiles = Tiles(
         own.count, own.begin, reads + written, np.full_like(own.count, weights),
-        _width(channels),
+        _width(channels), first_density_ppm(network, layer),
     )  # fmt: skip
     return tile_energy(layer, network.tensors[layer.output].dtype, site.hardware, tiles).total_fj
 

@@ -38,6 +38,31 @@ class Scratchpad:
     vector_bytes_per_cycle: Fraction | None = None
 
 
+#: parts of the share of what is not compressed: shares of sizes are whole numbers of these
+RAW: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How feature maps lie in DRAM; constants, and all that is in the scratchpad, are raw.
+
+    Attributes
+    ----------
+    kind : str
+        ``run_length``: pairs of a number of zeros to skip and one element, packed into words.
+        ``ratio``: whatever the map, a share of its bytes.
+    run_bits, word_bits : int
+        Of a run-length code: bits of the number of zeros, and of a word, which holds whole pairs.
+    percent : int
+        Of a ratio: compressed bytes over raw ones.
+    """
+
+    kind: str
+    run_bits: int = 5
+    word_bits: int = 64
+    percent: int = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Dram:
     """Off-chip memory behind one in-order DMA queue that reads and writes.
@@ -49,11 +74,14 @@ class Dram:
         Paid once by every transfer.
     burst_bytes : int
         Every contiguous run moves a multiple of this.
+    compression : Compression or None
+        Of feature maps; None for none.
     """
 
     bytes_per_cycle: Fraction
     latency_cycles: int
     burst_bytes: int
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +148,9 @@ class Energy:
         pins of the DRAM.
     leakage_fj : int
         A cycle, whatever happens in it.
+    zero_gating : bool
+        Whether a MAC with a zero of the first operand costs neither its own energy nor the reading
+        of its operands at the registers.
     """
 
     mac_fj: Mapping[str, int]
@@ -128,6 +159,7 @@ class Energy:
     spm_fj: int
     dram_fj: int
     leakage_fj: int
+    zero_gating: bool = False
 
     @property
     def transfer_fj(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from spm_opt.allocation.greedy import greedy_offsets
 from spm_opt.allocation.rectangles import Rectangle
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.parts_space import channel_weight_bytes
 from spm_opt.problem import Candidate
@@ -52,7 +53,8 @@ class Moves:
             lead, run_bytes = channel_runs(self.site.network, tensor.name, channels)
             offset += run_bytes // (channels[1] - channels[0]) * channels[0]
             runs = lead * count
-        moved = moved_bytes(dram, run_bytes, runs)
+        share = map_share(dram.compression, tensor)
+        moved = moved_bytes(dram, run_bytes, runs, share)
         return Transfer(
             kind, "map", tensor.name, buffer, step, step, tile, rows, channels,
             self.addresses[tensor.name] + offset, run_bytes, runs, moved, 0,

@@ -11,6 +11,7 @@ import numpy as np
 
 from spm_opt.boxes import Ints
 from spm_opt.cost.box import box_cycles, box_runs
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Tensor
 from spm_opt.graph.ops import row_axis
@@ -98,7 +99,7 @@ def _map_cycles(found: Evaluation, name: str, boxes: Boxes, dram: Dram) -> Ints:
     lengths = _lengths(found, name, boxes)
     order = [(lengths[axis], tensor.shape[axis]) for axis in memory_order(tensor)]
     runs, run_bytes = box_runs(order, DTYPE_BYTES[tensor.dtype])
-    moved = moved_bytes_array(dram, run_bytes, runs)
+    moved = moved_bytes_array(dram, run_bytes, runs, map_share(dram.compression, tensor))
     sizes = found.over_tiles(boxes)
     return transfer_cycles_array(dram, np.where(sizes > 0, moved, 0))
 

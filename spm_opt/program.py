@@ -142,7 +142,7 @@ def run_c(
     if reference is not None:
         from spm_opt.program_reference import require_runtime
 
-        require_runtime()
+        require_runtime("--reference")
     program, compiler = build(folder, manifest.sources)
     counts, outputs = _execute(folder, program, manifest, given)
     names = [m.name for m in manifest.inputs]

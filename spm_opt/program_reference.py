@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
@@ -45,12 +45,11 @@ class Difference:
     within: bool
 
 
-def require_runtime() -> None:
-    """Raise InputError where onnxruntime is not installed."""
+def require_runtime(field: str) -> None:
+    """Raise InputError, naming the option that needs it, where onnxruntime is not installed."""
     if find_spec("onnxruntime") is None:
         raise InputError(
-            "comparing needs onnxruntime, which is not installed (pip install onnxruntime)",
-            field="--reference",
+            "this needs onnxruntime, which is not installed (pip install onnxruntime)", field=field
         )
 
 
@@ -64,6 +63,7 @@ def compare_with(
     InputError
         Naming the file: it cannot be run, or has other inputs or outputs.
     """
+    require_runtime("--reference")
     session = _session(file)
     feeds = {v.name: _fed(file, v, manifest, inputs) for v in session.get_inputs()}
     try:
@@ -79,8 +79,39 @@ def compare_with(
     return Difference(file, worst.output, worst.largest, worst.tolerance, worst.within)
 
 
-def _session(file: str) -> Any:
-    require_runtime()
+def fetched(
+    file: str, content: bytes, inputs: Sequence[Array] | Mapping[str, Array]
+) -> tuple[dict[str, Array], list[Array]]:
+    """Inputs by name, and all outputs, of one run of a serialised model.
+
+    Parameters
+    ----------
+    file : str
+        Where it comes from, for errors.
+    inputs : sequence or mapping of array
+        In the order of the graph's inputs, or by name.
+
+    Raises
+    ------
+    InputError
+        If it cannot be run on them.
+    """
+    require_runtime("density")
+    session = _session(file, content)
+    names = [value.name for value in session.get_inputs()]
+    feeds = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
+    if set(feeds) != set(names) or len(inputs) != len(names):
+        raise InputError(
+            "one array for each input", file=file, field="inputs", found=", ".join(feeds) or None,
+            allowed=", ".join(names),
+        )  # fmt: skip
+    try:
+        return feeds, [np.asarray(array) for array in session.run(None, feeds)]
+    except Exception as error:  # onnxruntime raises its own, unrelated types
+        raise InputError(f"onnxruntime cannot run it: {error}", file=file) from None
+
+
+def _session(file: str, content: bytes | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -89,7 +120,9 @@ def _session(file: str) -> Any:
     # without dot products of bytes: another number on another machine, many quanta off
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content or file, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         raise InputError(f"onnxruntime cannot read it: {error}", file=file) from None
 

@@ -289,8 +289,11 @@ class _Machine:
 def _cycles(command: Command, hardware: Hardware) -> int:
     if command.dram is None:
         return command.cycles
-    moved = moved_bytes(hardware.dram, command.dram.run_bytes, command.dram.runs)
-    return transfer_cycles(hardware.dram, moved)
+    return transfer_cycles(hardware.dram, _moved_bytes(hardware, command.dram))
+
+
+def _moved_bytes(hardware: Hardware, moved: DramRange) -> int:
+    return moved_bytes(hardware.dram, moved.run_bytes, moved.runs, moved.share)
 
 
 def _busy(commands: tuple[Command, ...], spans: list[Span], engine: str) -> int:
@@ -340,5 +343,5 @@ def _traffic(commands: tuple[Command, ...], hardware: Hardware) -> list[Traffic]
             total = sums[command.kind, command.role, command.name]
             total[0] += 1
             total[1] += run * runs
-            total[2] += moved_bytes(hardware.dram, run, runs)
+            total[2] += _moved_bytes(hardware, command.dram)
     return [Traffic(*key, *total) for key, total in sums.items()]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.compute import least_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
 from spm_opt.graph.bands import Bands
@@ -257,7 +258,7 @@ def _feature_map(
     """The map `name`, written as the tensors `written` and read as those of `read`."""
     network, dram = site.network, site.hardware.dram
     tensor = network.tensors[name]
-    moved = moved_bytes(dram, tensor.size_bytes)
+    moved = moved_bytes(dram, tensor.size_bytes, 1, map_share(dram.compression, tensor))
     return FeatureMap(
         site.aligned(tensor.size_bytes), _writers(site, written),
         _parts(site, [r for n in read for r in network.readers[n]]), name in network.inputs,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spm_opt.hardware import RAW
+
 FORMAT_VERSION = 1
 
 Channels = tuple[int, int] | None
@@ -57,12 +59,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class DramRange:
-    """Bytes of DRAM: `runs` runs of `run_bytes`, `run_step_bytes` apart, the first at `address`."""
+    """Bytes of DRAM: `runs` runs of `run_bytes`, `run_step_bytes` apart, the first at `address`.
+
+    Each run is compressed by itself to ``share`` parts in 65,536 of its bytes, and lies where it
+    would raw.
+    """
 
     address: int
     run_bytes: int
     run_step_bytes: int
     runs: int
+    share: int = RAW
 
 
 @dataclass(frozen=True, slots=True)

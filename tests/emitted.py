@@ -87,7 +87,7 @@ static void job(const program *p, const char *mode) {
             != p->constant[i].bytes) exit(5);
     for (int32_t i = 0; i < p->inputs; i++) move(&p->input[i], dram, 1);
     setenv("SPM_DMA", mode, 1);
-    dma_open(p->spm, p->spm_bytes, dram, p->dram_bytes, p->burst_bytes);
+    dma_open(p->spm, p->spm_bytes, dram, p->dram_bytes, p->burst_bytes, p->code);
     p->run(dram);
     dma_counts c = dma_close();
     uint64_t counts[4] = {c.loaded, c.stored, c.macs, c.transfers};

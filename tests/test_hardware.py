@@ -23,7 +23,15 @@ from spm_opt.formats.hardware_yaml import (
     settable_fields,
 )
 from spm_opt.formats.yaml_text import load_yaml
-from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Dram, Hardware, Scratchpad, Unrolling
+from spm_opt.hardware import (
+    LOOP_DIMENSIONS,
+    Compression,
+    ComputeArray,
+    Dram,
+    Hardware,
+    Scratchpad,
+    Unrolling,
+)
 
 REPO = Path(__file__).resolve().parent.parent
 PRESETS = {
@@ -311,6 +319,11 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
         ("dram.bandwidth", "1 GB/s", lambda h: h.dram.bytes_per_cycle == 1),
         ("dram.latency", "0", lambda h: h.dram.latency_cycles == 0),
         ("dram.burst", "128B", lambda h: h.dram.burst_bytes == 128),
+        (
+            "dram.compression",
+            "60 %",
+            lambda h: h.dram.compression == Compression("ratio", percent=60),
+        ),
         ("compute.vector_lanes", "16", lambda h: h.compute.vector_lanes == 16),
         ("compute.tile_overhead", "5 cycles", lambda h: h.compute.tile_overhead_cycles == 5),
         ("compute.cycles_per_mac.int16", "3", lambda h: h.compute.cycles_per_mac["int16"] == 3),
@@ -321,6 +334,7 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
         ("energy.spm", "7 pJ/B", lambda h: h.energy.spm_fj == 7000),
         ("energy.dram", "7 pJ", lambda h: h.energy.dram_fj == 7000),
         ("energy.leakage", "7 mW", lambda h: h.energy.leakage_fj == 7000),
+        ("energy.zero_gating", "true", lambda h: h.energy.zero_gating),
     ],
 )
 def test_every_settable_field_can_be_set(

@@ -16,7 +16,7 @@ import numpy as np
 from spm_opt.cost.compute import SAME_RATE, boxes, nest_passes, share_of
 from spm_opt.cost.exact import Ints, ceil_scaled
 from spm_opt.errors import InputError
-from spm_opt.graph.network import DTYPE_BYTES, Layer
+from spm_opt.graph.network import DTYPE_BYTES, MILLION, Layer
 from spm_opt.graph.ops import Loops
 from spm_opt.hardware import ComputeArray, Energy, Hardware
 
@@ -40,6 +40,8 @@ class Tiles:
         Bytes that it reads of constants there.
     channels : int or None
         Output channels of the slice; None for all.
+    density_ppm : int
+        Elements of the first operand, per million, that are not zero.
     """
 
     rows: Ints
@@ -47,6 +49,7 @@ class Tiles:
     map_bytes: Ints
     weight_bytes: Ints
     channels: int | None = None
+    density_ppm: int = MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class TileEnergy:
 def tile_energy(layer: Layer, dtype: str, hardware: Hardware, tiles: Tiles) -> TileEnergy:
     """Energy of tiles of `layer`.
 
-    - MACs, at the price of the element type.
+    - MACs, at the price of the element type; with zero gating those alone whose element of the
+      first operand is not zero, as its density says, and only these read at the registers.
     - Registers: a MAC reads two operands there. A partial sum is read and written there once for
       all products that the array adds up in space: one for ``f`` MACs, where ``f`` is the product
       of the iterations of ``c``, ``fy``, ``fx`` that run at once in the unrolling that the tile
@@ -103,6 +107,8 @@ def tile_energy(layer: Layer, dtype: str, hardware: Hardware, tiles: Tiles) -> T
         macs = ceil_scaled(tiles.rows, _per_row(layer, layer.macs, tiles.channels))
         updates = _updates(layer, layer.loops, hardware.compute, tiles)
     element = DTYPE_BYTES[dtype]
+    if energy.zero_gating:
+        macs = ceil_scaled(macs, Fraction(tiles.density_ppm, MILLION))
     registers = 2 * element * macs + 2 * max(element, ACCUMULATOR_BYTES) * updates
     some = tiles.rows > 0
     return TileEnergy(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from spm_opt.commands import Stream
+from spm_opt.cost.compression import ratio_share
 from spm_opt.emit.c_memory import Memory
 from spm_opt.emit.c_names import Names, comment, names_of, string
 from spm_opt.emit.c_order import program_of
@@ -17,6 +18,7 @@ from spm_opt.emit.kernels import layer_constants
 from spm_opt.graph.network import DTYPE_BYTES, Network, Tensor
 from spm_opt.graph.ops import Gather, row_axis
 from spm_opt.graph.values import NetworkValues
+from spm_opt.hardware import RAW, Compression
 from spm_opt.schedule import Schedule
 
 _KERNELS: Final = '#include "spm_kernels.h"'
@@ -148,9 +150,19 @@ def _network(schedule: Schedule, stream: Stream, memory: Memory) -> Iterator[str
     constants = "constants" if memory.sections else "NULL"
     yield "const program network = {"
     yield f"    spm, SPM_BYTES, {memory.size_bytes}u, {schedule.hardware.dram.burst_bytes}u,"
+    yield f"    {_code(schedule.hardware.dram.compression)},"
     yield f"    {len(network.inputs)}, {len(network.outputs)}, {len(memory.sections)},"
     yield f"    inputs, outputs, {constants}, run,"
     yield "};"
+
+
+def _code(compression: Compression | None) -> str:
+    """Initialiser of a ``dma_code``."""
+    if compression is None:
+        return f"{{0, 0, {RAW}u}}"
+    if compression.kind == "ratio":
+        return f"{{0, 0, {ratio_share(compression)}u}}"
+    return f"{{{compression.run_bits}, {compression.word_bits}, {RAW}u}}"
 
 
 def _map(tensor: Tensor, addresses: Mapping[str, int], bounds: Mapping[str, int]) -> str:

@@ -24,7 +24,9 @@ from spm_opt.graph.values import NetworkValues
 from spm_opt.schedule import Schedule
 
 #: files that are the same for every network
-FIXED_FILES: Final = ("dma.h", "dma.c", "program.h", "main.c", "Makefile", "PORTING.md")
+FIXED_FILES: Final = (
+    "dma.h", "dma.c", "rlc.h", "rlc.c", "program.h", "main.c", "Makefile", "PORTING.md",
+)  # fmt: skip
 
 
 def emit_project(schedule: Schedule, values: NetworkValues) -> dict[str, str | bytes]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from spm_opt.commands import Command, DramRange, Window
+from spm_opt.cost.compression import is_coded
 from spm_opt.emit.c_fit import Series, Tables
 from spm_opt.emit.c_names import Names, string
 from spm_opt.emit.c_order import Routine
 from spm_opt.emit.c_scope import Scope
 from spm_opt.emit.kernels import held_channels, kernel_call, weights_literal
-from spm_opt.graph.network import Layer, Network
+from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.schedule import Schedule
 
 Get = Callable[[Command], int]
@@ -80,10 +81,15 @@ class Writer:
         address = self.names.dram[key] + ("" if shift == "0" else f" + {shift}")
         size = numbers.expr("bytes", lambda c: _dram(c).run_bytes)
         if numbers.all(lambda c: _dram(c).runs == 1):
-            return f"dma_line({address}, {size})"
-        step = numbers.expr("step", lambda c: _dram(c).run_step_bytes)
-        runs = numbers.expr("runs", lambda c: _dram(c).runs)
-        return f"(dma_dram){{{address}, {size}, {step}, {runs}}}"
+            side = f"dma_line({address}, {size})"
+        else:
+            step = numbers.expr("step", lambda c: _dram(c).run_step_bytes)
+            runs = numbers.expr("runs", lambda c: _dram(c).runs)
+            side = f"(dma_dram){{{address}, {size}, {step}, {runs}, 0}}"
+        tensor, compression = self.network.tensors.get(key), self.schedule.hardware.dram.compression
+        if tensor is None or compression is None or not is_coded(compression, tensor):
+            return side
+        return f"dma_packed({side}, {DTYPE_BYTES[tensor.dtype]})"
 
     def _spm_side(self, numbers: _Numbers, rows: tuple[str, str]) -> str:
         base = self._base(numbers, _side)

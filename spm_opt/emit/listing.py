@@ -110,7 +110,7 @@ def _what(schedule: Schedule, command: Command) -> str:
     dram, windows = command.dram, [*command.inputs, *command.weights]
     if command.output is not None:
         windows.append(command.output)
-    moved = moved_bytes(schedule.hardware.dram, dram.run_bytes, dram.runs)
+    moved = moved_bytes(schedule.hardware.dram, dram.run_bytes, dram.runs, dram.share)
     spm, address = " ".join(_address(window) for window in windows), f"dram {dram.address:#010x}"
     ends = f"{address} -> {spm}" if command.kind == "load" else f"{spm} -> {address}"
     what = f"{command.name} rows {_rows(command.rows)}"

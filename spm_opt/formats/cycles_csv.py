@@ -6,14 +6,12 @@ the layer was cut into (1: the whole layer).
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from spm_opt.errors import InputError
+from spm_opt.formats.csv_text import csv_lines, read_csv_text
 from spm_opt.graph.network import Layer, Network
 from spm_opt.units import ceil_div
 
@@ -36,13 +34,9 @@ def with_measured_cycles(network: Network, path: str | Path) -> Network:
         Naming the file and the line: unreadable, another header, an unknown layer, a number that
         is none or cannot be, a tile given twice.
     """
+    text = read_csv_text(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
         measured = _measured(network, text)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=str(path)) from None
-    except UnicodeDecodeError:
-        raise InputError("is no text in UTF-8", file=str(path)) from None
     except InputError as error:
         raise error.in_file(str(path)) from None
     layers = tuple(
@@ -59,7 +53,7 @@ def _measured(network: Network, text: str) -> dict[str, dict[int, int]]:
     layers = {layer.name: layer for layer in network.layers}
     found: dict[str, dict[int, int]] = {}
     by_count: bool | None = None
-    for line, row in _lines(text):
+    for line, row in csv_lines(text):
         where = f"line {line}"
         if by_count is None:
             by_count = _counts_tiles(row, where)
@@ -78,17 +72,6 @@ def _measured(network: Network, text: str) -> dict[str, dict[int, int]]:
     if by_count is None:
         raise InputError("is empty", allowed=" or ".join(",".join(head) for head in _HEADS))
     return found
-
-
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text), strict=True)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise InputError(f"no CSV: {error}", field=f"line {reader.line_num}") from None
 
 
 def _counts_tiles(head: list[str], where: str) -> bool:

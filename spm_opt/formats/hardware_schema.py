@@ -55,6 +55,31 @@ def _percent(value: object) -> int:
     return _count(value, 100)
 
 
+def _flag(value: object) -> object:
+    """True or false, in an override as text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _run_bits(value: object) -> int:
+    return _count(value, 16)
+
+
+def _word_bits(value: object) -> int:
+    return _count(value, 1024)
+
+
+def _compression(value: object) -> object:
+    """A mapping; or in short: the name of the code, a ratio, or none."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text in ("none", "run_length"):
+        return None if text == "none" else {}
+    if text.endswith("%"):
+        return {"percent": text[:-1]}
+    raise QuantityError("is no compression", value, "run_length, a ratio such as '60 %', or none")
+
+
 def _size(value: Any) -> int:
     return _within(parse_size(value), value, 1, _MOST_BYTES, " bytes")
 
@@ -120,12 +145,21 @@ class SpmSection(_Section):
     vector_bandwidth: Bandwidth | None = None
 
 
+class CompressionSection(_Section):
+    """``dram.compression`` of a hardware file: of a run-length code, or a ratio in percent."""
+
+    run_bits: Annotated[int, BeforeValidator(_run_bits)] = 5
+    word_bits: Annotated[int, BeforeValidator(_word_bits)] = 64
+    percent: Annotated[int, BeforeValidator(_percent)] | None = None
+
+
 class DramSection(_Section):
     """``dram:`` of a hardware file."""
 
     bandwidth: Bandwidth
     latency: Time
     burst: Size
+    compression: Annotated[CompressionSection | None, BeforeValidator(_compression)] = None
 
 
 class UnrollingSection(_Section):
@@ -232,6 +266,7 @@ class EnergySection(_Section):
     spm: FemtoJoulesPerByte
     dram: FemtoJoulesPerByte
     leakage: Leakage
+    zero_gating: Annotated[bool, BeforeValidator(_flag)] = False
 
     _types = check("mac")(staticmethod(_known_types))
 
@@ -266,12 +301,22 @@ class SpmRecord(_Record):
     vector_bytes_per_cycle: Ratio | None = None
 
 
+class CompressionRecord(_Record):
+    """Compression as embedded in a schedule."""
+
+    kind: Annotated[str, Field(pattern="^(run_length|ratio)$")]
+    run_bits: Annotated[int, Field(gt=0, le=16)]
+    word_bits: Annotated[int, Field(gt=0, le=1024)]
+    percent: Annotated[int, Field(gt=0, le=100)]
+
+
 class DramRecord(_Record):
     """DRAM as embedded in a schedule."""
 
     bytes_per_cycle: Ratio
     latency_cycles: Annotated[int, Field(ge=0)]
     burst_bytes: Positive
+    compression: CompressionRecord | None = None
 
 
 class UnrollingRecord(_Record):
@@ -310,6 +355,7 @@ class EnergyRecord(_Record):
     spm_fj: RecordedFj
     dram_fj: RecordedFj
     leakage_fj: Annotated[int, Field(ge=0)]
+    zero_gating: bool = False
 
 
 class HardwareRecord(_Record):

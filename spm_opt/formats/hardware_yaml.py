@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from spm_opt.errors import InputError
 from spm_opt.formats.yaml_text import load_yaml
 from spm_opt.graph.network import DTYPE_BYTES
-from spm_opt.hardware import ComputeArray, Dram, Energy, Hardware, Scratchpad, Unrolling
+from spm_opt.hardware import (
+    Compression,
+    ComputeArray,
+    Dram,
+    Energy,
+    Hardware,
+    Scratchpad,
+    Unrolling,
+)
 from spm_opt.units import parse_bandwidth, parse_cycles, parse_leakage
 
 if TYPE_CHECKING:
@@ -98,6 +107,7 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "bytes_per_cycle": _pair(dram.bytes_per_cycle),
             "latency_cycles": dram.latency_cycles,
             "burst_bytes": dram.burst_bytes,
+            "compression": None if dram.compression is None else asdict(dram.compression),
         },
         "compute": {
             "vector_lanes": compute.vector_lanes,
@@ -116,6 +126,7 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "spm_fj": energy.spm_fj,
             "dram_fj": energy.dram_fj,
             "leakage_fj": energy.leakage_fj,
+            "zero_gating": energy.zero_gating,
         },
     }
 
@@ -183,6 +194,7 @@ def _build(file: HardwareFile) -> Hardware:
             bytes_per_cycle=parse_bandwidth(file.dram.bandwidth, hertz),
             latency_cycles=parse_cycles(file.dram.latency, hertz),
             burst_bytes=file.dram.burst,
+            compression=_compression(file),
         ),
         compute=ComputeArray(
             unrollings=tuple(Unrolling(u.name, u.factors) for u in compute.unrollings),
@@ -194,19 +206,28 @@ def _build(file: HardwareFile) -> Hardware:
     )
 
 
+def _compression(file: HardwareFile) -> Compression | None:
+    found = file.dram.compression
+    if found is None:
+        return None
+    if found.percent is not None:
+        return Compression("ratio", percent=found.percent)
+    return Compression("run_length", found.run_bits, found.word_bits)
+
+
 def _energy(file: HardwareFile) -> Energy | None:
     energy = file.energy
     if energy is None:
         return None
     return Energy(
         energy.mac, energy.vector, energy.register_file, energy.spm, energy.dram,
-        parse_leakage(energy.leakage, file.frequency),
+        parse_leakage(energy.leakage, file.frequency), energy.zero_gating,
     )  # fmt: skip
 
 
 def _restore(record: HardwareRecord) -> Hardware:
     spm, dram, compute = record.spm, record.dram, record.compute
-    vector = spm.vector_bytes_per_cycle
+    vector, packing = spm.vector_bytes_per_cycle, dram.compression
     return Hardware(
         name=record.name,
         description=record.description,
@@ -217,7 +238,12 @@ def _restore(record: HardwareRecord) -> Hardware:
             bytes_per_cycle=Fraction(*spm.bytes_per_cycle),
             vector_bytes_per_cycle=None if vector is None else Fraction(*vector),
         ),
-        dram=Dram(Fraction(*dram.bytes_per_cycle), dram.latency_cycles, dram.burst_bytes),
+        dram=Dram(
+            Fraction(*dram.bytes_per_cycle),
+            dram.latency_cycles,
+            dram.burst_bytes,
+            None if packing is None else Compression(**packing.model_dump()),
+        ),
         compute=ComputeArray(
             unrollings=tuple(Unrolling(u.name, u.factors) for u in compute.unrollings),
             vector_lanes=compute.vector_lanes,

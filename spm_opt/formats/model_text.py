@@ -13,7 +13,8 @@ from typing import Final
 
 from spm_opt.formats.model_records import records_of
 from spm_opt.graph.builder import LayerRecord, NetworkBuilder
-from spm_opt.graph.network import Network, Tensor
+from spm_opt.graph.densities import densities_of
+from spm_opt.graph.network import MILLION, Network, Tensor
 
 # a scalar that YAML reads as the same text without quotes, and its words that it would not
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -52,7 +53,18 @@ def network_to_yaml(source: Network | NetworkBuilder, comment: str = "") -> str:
         lines.append(f"- {_flow(_layer(record, above))}")
         above = None if record.op == "split" else record.output
     lines.append(f"outputs: {_flow(list(source.outputs))}")
+    shares = _densities(source)
+    if shares:
+        lines.append(f"densities: {_flow(shares)}")
     return "\n".join(lines) + "\n"
+
+
+def _densities(source: Network | NetworkBuilder) -> dict[str, float]:
+    if isinstance(source, NetworkBuilder):
+        found = source.densities_ppm
+    else:
+        found = densities_of(source.tensors)
+    return {name: parts / MILLION for name, parts in found.items()}
 
 
 def _input(tensor: Tensor, dtype: str) -> dict[str, object]:

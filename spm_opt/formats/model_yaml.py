@@ -13,8 +13,10 @@
 
 ``inputs`` of a layer are names of layers or of network inputs, in any order of the file; the layer
 above by default. A part of a split is named ``SPLIT.0``, ``SPLIT.1`` ... Without ``outputs`` the
-tensors that no layer reads are the outputs. Operators and their fields stand in
-`spm_opt.graph.recipes`; every mistake is one `InputError` that names file, layer and field.
+tensors that no layer reads are the outputs. ``densities`` gives, of any tensors, the share of
+elements that are not zero: what compression in DRAM and zero gating count with. Operators and their
+fields stand in `spm_opt.graph.recipes`; every mistake is one `InputError` that names file, layer
+and field.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Final
 import networkx as nx
 
 from spm_opt.errors import GraphError, InputError
+from spm_opt.formats.density_csv import density_ppm
 from spm_opt.formats.model_text import network_to_yaml
 from spm_opt.formats.yaml_text import load_yaml
 from spm_opt.graph.builder import NetworkBuilder, located
@@ -37,7 +40,7 @@ from spm_opt.graph.recipes import COMMON_FIELDS, OPERATORS, RECIPES, SPLIT_FIELD
 
 __all__ = ["network_to_yaml", "read_model_builder", "read_model_yaml"]
 
-_TOP_FIELDS: Final = ("name", "dtype", "inputs", "layers", "outputs")
+_TOP_FIELDS: Final = ("name", "dtype", "inputs", "layers", "outputs", "densities")
 _INPUT_FIELDS: Final = ("shape", "dtype")
 _LONGEST_SHOWN: Final = 80
 
@@ -107,6 +110,9 @@ def _builder(data: object, batch: int | None) -> NetworkBuilder:
     if "outputs" in top:
         for name in _names(top["outputs"], "outputs"):
             builder.output(_resolve(name, "outputs", known))
+    for name, share in _mapping(top.get("densities", {}), "densities", None).items():
+        field = f"densities.{name}"
+        builder.density(_resolve(name, field, known), density_ppm(share, field))
     return builder
 
 

@@ -15,13 +15,22 @@ what their fields accept stands in `spm_opt.graph.recipes`; nothing here opens a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from spm_opt.errors import GraphError, InputError
+from spm_opt.graph.densities import densities_of
 from spm_opt.graph.fields import EXTENTS, POSITIVE, TEXT, UNARY_MODES, read_value
-from spm_opt.graph.network import DTYPE_BYTES, PLAN_DTYPES, Layer, Network, Tensor, operand_of
+from spm_opt.graph.network import (
+    DTYPE_BYTES,
+    MILLION,
+    PLAN_DTYPES,
+    Layer,
+    Network,
+    Tensor,
+    operand_of,
+)
 from spm_opt.graph.ops import Shape
 from spm_opt.graph.recipes import OPERATORS, RECIPES, SPLIT_FIELDS, weights_of
 
@@ -119,6 +128,21 @@ class NetworkBuilder:
             if name in self._outputs:
                 raise GraphError("this output is named twice", field="outputs", found=name)
             self._outputs.append(name)
+
+    def density(self, source: Source, density_ppm: int) -> None:
+        """Expect so many elements of a tensor per million not to be zero."""
+        tensor = self._find(source, "densities")
+        if not 0 <= density_ppm <= MILLION:
+            raise GraphError(
+                "a density is a share in parts per million", field=f"densities.{tensor.name}",
+                found=density_ppm, allowed=f"0 to {MILLION}",
+            )  # fmt: skip
+        self._tensors[tensor.name] = replace(tensor, density_ppm=density_ppm)
+
+    @property
+    def densities_ppm(self) -> dict[str, int]:
+        """Of the tensors that are expected to have zeros."""
+        return densities_of(self._tensors)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

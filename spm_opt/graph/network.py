@@ -38,6 +38,8 @@ DTYPE_BYTES: Final[Mapping[str, int]] = MappingProxyType(
         "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
     }
 )  # fmt: skip
+#: density of a feature map without zeros
+MILLION: Final = 1_000_000
 #: element types that a network may be planned in (`--dtype`)
 PLAN_DTYPES: Final = ("int8", "int16", "float16", "float32")
 
@@ -50,12 +52,15 @@ class Tensor:
     run of rows is one contiguous run of bytes. Of a batch, image by image: ``images`` is the
     extent of the first axis, and the rows of an image follow those of the one before. Where it is
     1, a row holds all that the first axis runs over.
+
+    Of a million elements, ``density_ppm`` are expected not to be zero.
     """
 
     name: str
     shape: Shape
     dtype: str = "int8"
     images: int = 1
+    density_ppm: int = MILLION
 
     @property
     def size_bytes(self) -> int:

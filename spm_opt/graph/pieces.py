@@ -103,17 +103,16 @@ def copy_free(network: Network) -> frozenset[str]:
     )
 
 
-def compulsory_map_bytes(network: Network) -> int:
-    """Bytes of maps that every plan moves: of outputs all, of inputs what some layer needs.
+def compulsory_map_bytes(network: Network) -> dict[str, int]:
+    """Raw bytes of maps that every plan moves: of outputs all, of inputs what some layer needs.
 
     Rows and channels that nobody needs are not moved, nor is an input that is an output too.
     """
     rows, shares = needed_rows(network), _needed_channels(network)
-    total = 0
-    for name in {*network.inputs} ^ {*network.outputs}:
-        share = shares[name]
-        total += rows[name] * network.tensors[name].row_bytes * sum(share) // len(share)
-    return total
+    return {
+        name: rows[name] * network.tensors[name].row_bytes * sum(shares[name]) // len(shares[name])
+        for name in {*network.inputs} ^ {*network.outputs}
+    }
 
 
 def _needed_channels(network: Network) -> dict[str, list[bool]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from spm_opt.cost.compression import packed_bytes
 from spm_opt.cost.compute import least_cycles
 from spm_opt.graph.network import needed_rows
 from spm_opt.graph.pieces import compulsory_map_bytes, copy_free
@@ -64,8 +65,10 @@ def roofline(facts: Facts) -> Iterator[str]:
         if layer.name not in idle
     )
     compulsory = sum(layer.weight_bytes for layer in network.layers)
-    compulsory += compulsory_map_bytes(network)
-    rate = schedule.hardware.dram.bytes_per_cycle
+    dram = schedule.hardware.dram
+    for name, size_bytes in compulsory_map_bytes(network).items():
+        compulsory += packed_bytes(dram.compression, network.tensors[name], size_bytes)
+    rate = dram.bytes_per_cycle
     traffic = ceil_div(compulsory * rate.denominator, rate.numerator)
     expected = max(compute, traffic)
     if schedule.claims.roofline_cycles != expected:

@@ -87,10 +87,10 @@ class Names:
         begin, end = channels or (0, layout.channels)
         step, count = layout.channels * layout.rest_bytes, rows[1] - rows[0]
         wanted = DramRange(
-            dram.address, (end - begin) * layout.rest_bytes, step, count * layout.lead
+            dram.address, (end - begin) * layout.rest_bytes, step, count * layout.lead, dram.share
         )
         if channels is None:
-            wanted = DramRange(dram.address, count * row_bytes, count * row_bytes, 1)
+            wanted = DramRange(dram.address, count * row_bytes, count * row_bytes, 1, dram.share)
         if dram != wanted or not 0 <= begin < end <= layout.channels:
             return _unknown(dram_runs(dram))
         numbers = np.arange(*rows, dtype=np.int64)

@@ -14,6 +14,7 @@ from spm_opt.simulate import command_label
 from spm_opt.stream import COMPUTE, DMA, Command, DramRange, Window
 from spm_opt.verify.commands_identity import layouts
 from spm_opt.verify.commands_trace import Trace
+from spm_opt.verify.engines import transfer_share
 from spm_opt.verify.facts import (
     Channels,
     Facts,
@@ -169,8 +170,10 @@ class _Expected:
             found.number, DMA, record.kind, record.tensor, record.role, record.step,
             -1 if record.tile is None else record.tile, record.rows, record.channels, found.waits,
             () if loads or window is None else (window,), (), window if loads else None,
-            DramRange(record.dram_address, record.run_bytes, step_bytes, record.runs), 0,
-            is_prefetch(record),
+            DramRange(
+                record.dram_address, record.run_bytes, step_bytes, record.runs,
+                transfer_share(self.facts, record),
+            ), 0, is_prefetch(record),
         )  # fmt: skip
 
     # ---------------------------------------------------------------- windows

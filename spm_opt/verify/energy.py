@@ -10,6 +10,7 @@ import numpy as np
 
 from spm_opt.cost.energy import Tiles, required, tile_energy
 from spm_opt.errors import InputError
+from spm_opt.graph.densities import first_density_ppm
 from spm_opt.schedule import Compute
 from spm_opt.verify.engines import read_bytes, transfer_moved
 from spm_opt.verify.facts import Facts, channel_count, weight_bytes, width
@@ -55,7 +56,7 @@ def _sums(facts: Facts) -> dict[str, int]:
 
 def _add_tiles(facts: Facts, commands: list[Compute], sums: dict[str, int]) -> None:
     """Add what tiles of one layer cost that are as wide."""
-    layer = facts.layers[commands[0].layer]
+    layer, schedule = facts.layers[commands[0].layer], facts.schedule
     part, output = width(layer, commands[0].channels), facts.tensor(layer.output)
     constants = np.array([weight_bytes(layer, c.channels) for c in commands], dtype=np.int64)
     rows = np.array([c.rows[1] - c.rows[0] for c in commands], dtype=np.int64)
@@ -66,9 +67,9 @@ def _add_tiles(facts: Facts, commands: list[Compute], sums: dict[str, int]) -> N
     tiles = Tiles(
         rows, np.array([c.rows[0] for c in commands], dtype=np.int64),
         reads + np.array(written, dtype=np.int64), constants,
-        None if part == channel_count(layer) else part,
+        None if part == channel_count(layer) else part, first_density_ppm(schedule.network, layer),
     )  # fmt: skip
-    found = tile_energy(layer, output.dtype, facts.schedule.hardware, tiles)
+    found = tile_energy(layer, output.dtype, schedule.hardware, tiles)
     weights, maps = int(found.spm_weights_fj.sum()), int(found.spm_maps_fj.sum())
     sums["mac_fj"] += int(found.mac_fj.sum())
     sums["register_file_fj"] += int(found.register_fj.sum())

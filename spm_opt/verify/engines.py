@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spm_opt.cost.compression import map_share
 from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.hardware import RAW
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.dram import extent_of
 from spm_opt.verify.facts import (
@@ -57,8 +59,16 @@ def read_bytes(facts: Facts, command: Compute) -> int:
 
 def transfer_moved(facts: Facts, transfer: Transfer) -> int:
     """Bytes over the pins for the rows and channels of a transfer."""
-    extent = extent_of(facts, transfer)
-    return moved_bytes(facts.schedule.hardware.dram, extent.run_bytes, extent.runs)
+    extent, dram = extent_of(facts, transfer), facts.schedule.hardware.dram
+    return moved_bytes(dram, extent.run_bytes, extent.runs, transfer_share(facts, transfer))
+
+
+def transfer_share(facts: Facts, transfer: Transfer) -> int:
+    """What compression leaves of a transfer, in parts of `RAW`: constants are raw."""
+    if transfer.role == "weights":
+        return RAW
+    tensor = facts.schedule.network.tensors[transfer.tensor]
+    return map_share(facts.schedule.hardware.dram.compression, tensor)
 
 
 def transfer_durations(facts: Facts) -> list[int]:

@@ -1,4 +1,5 @@
 #include "dma.h"
+#include "rlc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,9 @@ static struct {
     unsigned char *spm, *dram;
     uint64_t spm_bytes, dram_bytes;
     int64_t burst;
+    dma_code code;
+    unsigned char *words, *again;
+    size_t words_room, again_room;
     dma_ticket started, ended;
     dma_counts counts;
 } engine;
@@ -52,10 +56,42 @@ static void carry_out(dma_direction direction, dma_dram dram, dma_spm spm) {
     if (run != dram.runs) fail("its sides differ in length");
 }
 
+static void *room_for(void *list, size_t *room, size_t count, size_t size) {
+    if (count < *room) return list;
+    *room = 2 * count + 16;
+    list = realloc(list, *room * size);
+    if (list == NULL) fail("out of memory");
+    return list;
+}
+
+/* Bytes of a run in words; the host's DRAM has it raw, so that any part of it can be moved. */
+static int64_t coded_bytes(const unsigned char *run, int64_t bytes, int32_t element_bytes) {
+    rlc_code code = {engine.code.run_bits, engine.code.word_bits, element_bytes};
+    int64_t elements = bytes / element_bytes;
+    engine.words = room_for(engine.words, &engine.words_room, (size_t)rlc_room(code, elements), 1);
+    int64_t coded = rlc_encode(code, run, elements, engine.words);
+#ifdef SPM_CHECK
+    engine.again = room_for(engine.again, &engine.again_room, (size_t)bytes, 1);
+    rlc_decode(code, engine.words, elements, engine.again);
+    if (memcmp(run, engine.again, (size_t)bytes) != 0) fail("is not what its code says");
+#endif
+    return coded < bytes ? coded : bytes;
+}
+
+/* Bytes of one run as it crosses the pins, without the rest of its last burst. */
+static int64_t packed_bytes(dma_dram dram, int64_t run) {
+    if (dram.element_bytes == 0) return dram.run_bytes;
+    if (engine.code.run_bits == 0) return (dram.run_bytes * engine.code.share + 65535) / 65536;
+    uint64_t address = dram.address + (uint64_t)(run * dram.step);
+    return coded_bytes(memory(address, dram.run_bytes), dram.run_bytes, dram.element_bytes);
+}
+
 static void count(dma_direction direction, dma_dram dram) {
-    uint64_t payload = (uint64_t)(dram.run_bytes * dram.runs);
-    int64_t bursts = (dram.run_bytes + engine.burst - 1) / engine.burst;
-    uint64_t moved = (uint64_t)(bursts * engine.burst * dram.runs);
+    uint64_t payload = (uint64_t)(dram.run_bytes * dram.runs), moved = 0;
+    for (int64_t run = 0; run < dram.runs; run++) {
+        int64_t bursts = (packed_bytes(dram, run) + engine.burst - 1) / engine.burst;
+        moved += (uint64_t)(bursts * engine.burst);
+    }
     if (direction == DMA_LOAD) {
         engine.counts.loaded += moved;
         engine.counts.payload_loaded += payload;
@@ -64,6 +100,11 @@ static void count(dma_direction direction, dma_dram dram) {
         engine.counts.payload_stored += payload;
     }
     engine.counts.transfers++;
+}
+
+static void transfer_now(dma_direction direction, dma_dram dram, dma_spm spm) {
+    carry_out(direction, dram, spm);
+    count(direction, dram);
 }
 
 /* --- the queue, where transfers do not happen at once --------------------------------------- */
@@ -88,14 +129,6 @@ static struct {
     size_t waiting_room, leaving_room, leaving_count;
 } check;
 
-static void *room_for(void *list, size_t *room, size_t count, size_t size) {
-    if (count < *room) return list;
-    *room = 2 * count + 16;
-    list = realloc(list, *room * size);
-    if (list == NULL) fail("out of memory");
-    return list;
-}
-
 static void spoil(int64_t base, int64_t bytes) {
     memset(scratchpad(base, bytes), RUBBISH, (size_t)bytes);
 }
@@ -115,7 +148,7 @@ static void advance(dma_ticket ticket) {
     size_t done = 0;
     while (engine.ended < ticket && engine.ended < engine.started) {
         transfer *next = &check.waiting[done++];
-        carry_out(next->direction, next->dram, next->spm);
+        transfer_now(next->direction, next->dram, next->spm);
         engine.ended++;
         spoil_what_left();
     }
@@ -157,7 +190,7 @@ static void close_check(void) {
 static void advance(dma_ticket ticket) { (void)ticket; }
 static void put(dma_direction direction, dma_dram dram, dma_spm spm) {
     engine.started++;
-    carry_out(direction, dram, spm);
+    transfer_now(direction, dram, spm);
 }
 void dma_release(dma_ticket ticket, int64_t base, int64_t bytes) {
     (void)ticket, (void)base, (void)bytes;
@@ -175,7 +208,6 @@ dma_ticket dma_start(dma_direction direction, dma_dram dram, dma_spm spm) {
            (unsigned long)dram.address, (long)spm.base, (int)spm.row0, (int)spm.row1,
            (long)dram.run_bytes, (long)dram.runs);
 #endif
-    count(direction, dram);
     put(direction, dram, spm);
     return engine.started;
 }
@@ -198,12 +230,13 @@ void dma_note(const char *layer, int32_t step, int32_t tile, int32_t row0, int32
 }
 
 void dma_open(unsigned char *spm, size_t spm_bytes, unsigned char *dram, uint64_t dram_bytes,
-              uint32_t burst_bytes) {
+              uint32_t burst_bytes, dma_code code) {
     engine.spm = spm;
     engine.spm_bytes = spm_bytes;
     engine.dram = dram;
     engine.dram_bytes = dram_bytes;
     engine.burst = burst_bytes;
+    engine.code = code;
     engine.started = engine.ended = 0;
     engine.counts = (dma_counts){0};
     open_check();
@@ -212,5 +245,9 @@ void dma_open(unsigned char *spm, size_t spm_bytes, unsigned char *dram, uint64_
 dma_counts dma_close(void) {
     advance(engine.started);
     close_check();
+    free(engine.words);
+    free(engine.again);
+    engine.words = engine.again = NULL;
+    engine.words_room = engine.again_room = 0;
     return engine.counts;
 }

@@ -16,10 +16,19 @@ typedef uint32_t dma_ticket;
 
 typedef enum { DMA_LOAD, DMA_STORE } dma_direction;
 
-/* Bytes of DRAM: `runs` runs of `run_bytes`, `step` apart, the first at `address`. */
+/* How DRAM holds the feature maps that are compressed: each run by itself, in words of pairs (rlc.h)
+ * where there are run_bits, else as a share of its bytes in 65,536 parts. What would grow is raw. */
+typedef struct {
+    int32_t run_bits, word_bits;
+    uint32_t share;
+} dma_code;
+
+/* Bytes of DRAM: `runs` runs of `run_bytes`, `step` apart, the first at `address`. Where they are
+ * compressed, `element_bytes` is not 0. */
 typedef struct {
     uint64_t address;
     int64_t run_bytes, step, runs;
+    int32_t element_bytes;
 } dma_dram;
 
 /* Bytes of scratchpad, for rows [row0, row1): row r begins at base + r % held * pitch; of each,
@@ -40,7 +49,11 @@ void dma_wait(dma_ticket ticket);
 
 /* One run of DRAM; one of scratchpad; whole rows of scratchpad. */
 static inline dma_dram dma_line(uint64_t address, int64_t bytes) {
-    return (dma_dram){address, bytes, bytes, 1};
+    return (dma_dram){address, bytes, bytes, 1, 0};
+}
+static inline dma_dram dma_packed(dma_dram dram, int32_t element_bytes) {
+    dram.element_bytes = element_bytes;
+    return dram;
 }
 static inline dma_spm dma_bytes(int64_t base, int64_t bytes) {
     return (dma_spm){base, 1, bytes, 0, 1, 0, bytes, bytes, 1};
@@ -50,7 +63,8 @@ static inline dma_spm dma_rows(int64_t base, int32_t held, int64_t pitch, int32_
     return (dma_spm){base, held, pitch, row0, row1, 0, pitch, pitch, 1};
 }
 
-/* What was moved: bytes that were asked for, and bytes over the pins, in whole bursts a run. */
+/* What was moved: bytes that were asked for, and bytes over the pins, in whole bursts a run, of the
+ * code where runs are compressed. */
 typedef struct {
     uint64_t loaded, stored;
     uint64_t payload_loaded, payload_stored;
@@ -59,7 +73,7 @@ typedef struct {
 
 /* Give the engine its memories, empty its queue and its counts. */
 void dma_open(unsigned char *spm, size_t spm_bytes, unsigned char *dram, uint64_t dram_bytes,
-              uint32_t burst_bytes);
+              uint32_t burst_bytes, dma_code code);
 /* Wait for everything. */
 dma_counts dma_close(void);
 

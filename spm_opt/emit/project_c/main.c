@@ -150,7 +150,8 @@ int main(int argc, char **argv) {
     struct timespec begin, end;
     read_constants(given.weights, dram);
     bring_inputs(&given, dram);
-    dma_open(network.spm, network.spm_bytes, dram, network.dram_bytes, network.burst_bytes);
+    dma_open(network.spm, network.spm_bytes, dram, network.dram_bytes, network.burst_bytes,
+             network.code);
     timespec_get(&begin, TIME_UTC);
     network.run(dram);
     dma_counts counts = dma_close();

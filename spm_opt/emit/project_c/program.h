@@ -2,6 +2,8 @@
 #ifndef PROGRAM_H
 #define PROGRAM_H
 
+#include "dma.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +27,7 @@ typedef struct {
     size_t spm_bytes;
     uint64_t dram_bytes;
     uint32_t burst_bytes;
+    dma_code code;
     int32_t inputs, outputs, constants;
     const program_map *input, *output;
     const program_constants *constant;

@@ -25,7 +25,6 @@ from spm_opt.formats.hardware_yaml import (
 from spm_opt.formats.yaml_text import load_yaml
 from spm_opt.hardware import (
     LOOP_DIMENSIONS,
-    Compression,
     ComputeArray,
     Dram,
     Hardware,

@@ -130,6 +130,7 @@ static const program_constants constants[] = {
 };
 const program network = {
     spm, SPM_BYTES, 4864u, 64u,
+    {0, 0, 65536u},
     1, 1, 2,
     inputs, outputs, constants, run,
 };

@@ -98,6 +98,7 @@ static const program_constants constants[] = {
 };
 const program network = {
     spm, SPM_BYTES, 1664u, 64u,
+    {0, 0, 65536u},
     1, 1, 1,
     inputs, outputs, constants, run,
 };

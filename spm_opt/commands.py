@@ -187,10 +187,10 @@ class _Lowering:
             base += shift * channel_layout(self.network, buffer.tensor)[2]
             holds = None if tensor not in self.network.channel_axes else holds
         if buffer.kind in ("channel_input", "channel_output"):
-            # a unit is a tile: all rows of the channels that it holds now
+            # a unit is a tile: rows of the channels that it holds now
             base += tile % buffer.count * buffer.unit_bytes
-            held, holds = self.network.tensors[tensor].rows, touched
-            pitch = self._row_bytes(tensor, touched)
+            pitch, holds = self._row_bytes(tensor, touched), touched
+            held = min(self.network.tensors[tensor].rows, buffer.unit_bytes // pitch)
             low, high = touched or (0, channels)
             line = high - low
         low, high = (0, channels) if holds is None else holds

@@ -17,6 +17,7 @@ from math import ceil
 
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.fusion_bands import banded_groups
+from spm_opt.fusion_blocks import block_groups
 from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
     Recipe,
@@ -82,6 +83,10 @@ def make_candidates(
     )
     for group in all_groups(site, halos, longest):
         pricer.add(group)
+    if bands:
+        for position in range(len(site.order)):
+            for group in block_groups(site, position):
+                pricer.add(group)
     if bands and longest > 1:
         for banded in banded_groups(site, longest):
             pricer.add_banded(site, banded)

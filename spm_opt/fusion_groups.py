@@ -72,7 +72,7 @@ class Recipe:
     part : Part or None
         The slice, where the group is one slice of a layer or is run in channel tiles.
     axis : str
-        ``rows`` or ``channels``.
+        ``rows``, ``channels``, or ``blocks``: rows outside, channels inside.
     height : int
         Rows, or output channels, of a tile of the last layer.
     depth : int
@@ -85,6 +85,8 @@ class Recipe:
         Columns of the last layer at which bands begin and end; empty for a group in one piece.
     tail : int
         Layers behind those that run, which have nothing to do: what joins the bands.
+    width : int
+        Output channels of a tile in blocks.
     """
 
     positions: tuple[int, int]
@@ -96,6 +98,7 @@ class Recipe:
     elided: bool = False
     bands: tuple[int, ...] = ()
     tail: int = 0
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ def _row_group(site: Site, chain: Chain, halo: str, loads: ChainLoads, weights: 
         begin, end, Recipe((first, last + 1), None, "rows", chain.cuts.heights[0], 1, halo),
         chain.cuts, loads.compute(shared), loads.energy(shared), None,
         np.stack([stripes] * len(DEPTHS)), weights, np.full_like(stripes, moved), False,
-        _sorted(borders), takeovers(site, chain, halo),
+        sorted_borders(borders), takeovers(site, chain, halo),
         {i: stripe for i, stripe in enumerate(loads.stripe_bytes) if stripe is not None},
         loads.enter(site, chain),
     )  # fmt: skip
@@ -299,14 +302,14 @@ def _row_inputs(
 ) -> list[Use]:  # fmt: skip
     """How a chain may read a map: by itself, or out of the map that holds it."""
     own = streamed(site, tensor, need, chain.cuts, channels)
-    place = _other_place(site, chain, tensor)
+    place = other_place(site, chain, tensor)
     if place is None:
         return input_uses(site, tensor, own)
     there = streamed(site, place.tensor, need, chain.cuts, within(place, channels))
     return input_uses(site, tensor, own, place, there)
 
 
-def _other_place(site: Site, chain: Chain, tensor: str) -> Place | None:
+def other_place(site: Site, chain: Chain, tensor: str) -> Place | None:
     """The map that holds `tensor`, unless the chain has the copying layer that fills that map."""
     place = site.read_from.get(tensor)
     if place is None:
@@ -342,7 +345,8 @@ def _joining_place(site: Site, tensor: str, begin: int, end: int) -> Place | Non
     return None if others else place
 
 
-def _sorted(borders: list[list[Use]]) -> tuple[list[Use], ...]:
+def sorted_borders(borders: list[list[Use]]) -> tuple[list[Use], ...]:
+    """Uses by map, as candidates have them."""
     # a map that may be used in no way stays: it leaves the group without a pattern
     return tuple(sorted(borders, key=lambda uses: uses[0].map if uses else -1))
 
@@ -412,17 +416,17 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
         compute, energy, uses = alike[key]
         place = site.written_into.get(layer.output)
         moves = [stored(site, chain, 0, part.channels, where) for where in (None, place)]
-        output = _part_outputs(site, position, index, part, moves[0], moves[-1])
+        output = part_outputs(site, position, index, part, moves[0], moves[-1])
         recipe = Recipe((position, position + 1), part, "rows", chain.cuts.heights[0], 1, "retain")
         yield Group(
             index, index + 1, recipe, chain.cuts, compute, energy, None, none,
             site.aligned(part.weight_bytes),
             np.full_like(none[0], moved_bytes(dram, part.weight_bytes)), False,
-            _sorted([*uses, output]),
+            sorted_borders([*uses, output]),
         )  # fmt: skip
 
 
-def _part_outputs(
+def part_outputs(
     site: Site, position: int, index: int, part: Part, own: Moves, there: Moves
 ) -> list[Use]:
     """How `part` may write its layer's output, given its transfers to its own place and there.
@@ -500,12 +504,12 @@ def _channel_group(
     borders = [
         input_uses(site, t, tiled(site, t, cuts) if t in by_tile else
                    _at_first_tile(streamed(site, t, need, chain.cuts, inputs[t]), cuts),
-                   _other_place(site, chain, t))
+                   other_place(site, chain, t))
         for t, need in chain.needs.items()
     ]  # fmt: skip
     # a piece's channels are as long as those of the map that it is a piece of
     moves = tiled(site, layer.output, cuts)
-    borders.append(_part_outputs(site, position, span[0], part, moves, moves))
+    borders.append(part_outputs(site, position, span[0], part, moves, moves))
     sizes = cuts.tiles.count * layer.weight_bytes // channel_count(layer)
     moved = moved_bytes_array(dram, sizes)
     space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))
@@ -515,7 +519,7 @@ def _channel_group(
     return Group(
         *span, recipe, cuts, compute, energy,
         transfer_cycles_array(dram, moved) if streams else None, space, 0, cuts.total(moved),
-        streams, _sorted(borders),
+        streams, sorted_borders(borders),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from spm_opt.fusion import (
     recipe_chain,
     seen_columns,
 )
+from spm_opt.fusion_blocks import Blocks, block_computes, blocks
 from spm_opt.fusion_borders import within
 from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
 from spm_opt.graph.network import Layer
@@ -203,6 +204,8 @@ class _Writer:
             return Program(self._step(recipe, 1), loads=[[]], stores=[[]], computes=[[]])
         if recipe.axis == "channels":
             return self._channel_program(step, candidate, recipe)
+        if recipe.axis == "blocks":
+            return self._block_program(step, candidate, recipe)
         return self._row_program(step, candidate, recipe)
 
     def _step(self, recipe: Recipe, tiles: int) -> Step:
@@ -399,11 +402,10 @@ class _Writer:
 
     def _tile_buffer(
         self, kind: str, step: int, name: str, channels: Channels, depth: int,
-        tiles: list[tuple[int, int]],
+        tiles: list[tuple[int, int]], rows: int,
     ) -> int:  # fmt: skip
         # the first tile is as wide as any
-        row_bytes = slice_row_bytes(self.site.network, name, tiles[0])
-        unit = self.site.network.tensors[name].rows * row_bytes
+        unit = rows * slice_row_bytes(self.site.network, name, tiles[0])
         return self._add(kind, name, depth, unit, step, step + 1, channels)
 
     def _tiled_inputs(
@@ -423,7 +425,7 @@ class _Writer:
                 found[name] = self._map(lies.map, step)
             elif name in by_tile:
                 found[name] = self._tile_buffer(
-                    "channel_input", step, name, part.channels, recipe.depth, tiles
+                    "channel_input", step, name, part.channels, recipe.depth, tiles, rows
                 )
                 for tile, channels in enumerate(tiles):
                     program.loads[tile].append(
@@ -461,7 +463,7 @@ class _Writer:
         else:
             lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
             output = self._tile_buffer(
-                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles
+                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles, layer.rows
             )
             program.rolling = {output}
         if stored is not None:
@@ -473,6 +475,61 @@ class _Writer:
                         (begin + shift, end + shift),
                     )
                 )  # fmt: skip
+        return output
+
+    # ---------------------------------------------------------------- blocks
+
+    def _block_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
+        part = recipe.part or self.site.parts[candidate.first]
+        layer, position = self.site.network.layers[part.layer], recipe.positions[0]
+        found = blocks(self.site, position, part, (recipe.height,), recipe.width)
+        tiles = [found.channels[column] for column in found.column.tolist()]
+        program = Program(self._step(recipe, len(tiles)))
+        program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
+        buffers: dict[str, int] = {}
+        inputs = input_channels(self.site.network, layer, part.channels)
+        for name, need in found.chain.needs.items():
+            lies = self._lies(candidate, name, inputs[name])
+            buffers[name] = (
+                self._map(lies.map, step)
+                if lies.map in candidate.reads
+                else self._row_input(step, lies, need, recipe.depth, found.chain, program)
+            )
+        weights = self._tiled_weights(step, part, recipe, tiles, program)
+        output = self._block_output(step, candidate, layer, part, recipe, found, program)
+        rows, cycles = found.cuts.tiles, block_computes(self.site, layer, found)[0].tolist()
+        for tile, channels in enumerate(tiles):
+            program.computes.append([Compute(
+                layer.name, step, tile, (int(rows.begin[tile]), int(rows.end[tile])), channels,
+                tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
+                0, cycles[tile],
+            )])  # fmt: skip
+        return program
+
+    def _block_output(
+        self, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
+        found: Blocks, program: Program,
+    ) -> int:  # fmt: skip
+        kept, stored = self._goes(candidate, recipe, layer.output)
+        rows, tiles = found.cuts.tiles, [found.channels[c] for c in found.column.tolist()]
+        if kept is not None:
+            output = self._map(kept.map, step)
+        else:
+            lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
+            tallest = int(rows.count.max())
+            output = self._tile_buffer(
+                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles, tallest
+            )
+            program.rolling = {output}
+        if stored is not None:
+            shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
+            for tile, own in _spans(rows):
+                begin, end = tiles[tile]
+                program.stores[tile].append(
+                    self.moves.map(
+                        "store", stored.map, output, step, tile, own, (begin + shift, end + shift)
+                    )
+                )
         return output
 
 

@@ -153,7 +153,7 @@ def _map_access(
     except (KeyError, ValueError):
         return None  # the wrong buffer: said by `spm_opt.verify.operands`
     if buffer.kind in ("channel_input", "channel_output"):
-        return _tile(facts, number, channels, tile)
+        return _tile(facts, number, channels, tile, rows)
     return _rows(facts, number, rows, channels)
 
 
@@ -183,7 +183,9 @@ def _weights(
     return Access(number, (begin, end), 0, 1, 0) if begin < end else None
 
 
-def _tile(facts: Facts, number: int, channels: Channels, tile: int) -> Access:
+def _tile(
+    facts: Facts, number: int, channels: Channels, tile: int, rows: tuple[int, int] = (0, 0)
+) -> Access:
     buffer = facts.schedule.buffers[number]
     if buffer.kind == "weight_stream":
         layer = facts.layers[buffer.tensor]
@@ -191,6 +193,9 @@ def _tile(facts: Facts, number: int, channels: Channels, tile: int) -> Access:
     else:
         count = facts.map_cell_count(buffer.tensor)
         begin, end = facts.map_cells(buffer.tensor, channels)
-    # the tile's channels identify what the unit holds
+    # the tile's channels and rows identify what the unit holds
     content = begin * (count + 1) + end
+    if rows != (0, 0):
+        extent = facts.tensor(buffer.tensor).rows + 1
+        content = (content * extent + rows[0]) * extent + rows[1]
     return Access(number, (0, 1), tile % state_shape(facts, number)[1], 1, content)

@@ -186,14 +186,12 @@ class _Expected:
         base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
         line = self.facts.slice_row_bytes(buffer.tensor, buffer.channels) // layout.lead
         if buffer.kind in ("channel_input", "channel_output"):
-            # a unit holds all rows of the channels of one tile, and nothing else
+            # a unit holds rows of the channels of one tile, and nothing else
             base += tile % buffer.count * buffer.unit_bytes
             low, high = begin, end
             line = (high - low) * layout.rest_bytes
-            held, pitch = (
-                self.facts.tensor(tensor).rows,
-                self.facts.slice_row_bytes(tensor, touched),
-            )
+            pitch = self.facts.slice_row_bytes(tensor, touched)
+            held = min(self.facts.tensor(tensor).rows, buffer.unit_bytes // pitch)
         else:
             before, (low, high) = self._held(buffer, tensor, layout.channels)
             base += before * layout.rest_bytes

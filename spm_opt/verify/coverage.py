@@ -123,11 +123,20 @@ def runs_text(marked: NDArray[np.bool_]) -> str:
 
 
 def weights_once(facts: Facts) -> Iterator[str]:
-    """Every byte of every layer's weights is loaded exactly once, of shared ones too."""
+    """Every byte of every layer's weights is loaded once, of shared ones too.
+
+    A step in blocks loads its own again for each stripe, in the same tiles.
+    """
     times = {n: np.zeros(facts.weight_cell_count(layer)) for n, layer in facts.layers.items()}
+    again: set[tuple[object, ...]] = set()
     for transfer in facts.schedule.transfers:
         if transfer.role == "weights":
             layer = facts.layers[transfer.tensor]
+            own = transfer.step, transfer.tensor, transfer.channels
+            if facts.schedule.steps[transfer.step].axis == "blocks" and transfer.tile is not None:
+                if own in again:
+                    continue
+                again.add(own)
             begin, end = facts.weight_cells(layer, transfer.channels, transfer.piece)
             times[transfer.tensor][begin:end] += 1
     computed = {facts.layers[command.layer].constants for command in facts.schedule.computes}

@@ -52,7 +52,11 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
     elif not _holds_channels(facts, output, layer.output, command.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"
-    elif output.kind == "channel_output" and command.rows != (0, layer.rows):
+    elif (
+        output.kind == "channel_output"
+        and command.rows != (0, layer.rows)
+        and step.axis != "blocks"
+    ):
         yield f"writes some rows of a channel tile to buffer {output.name!r}"
     yield from _weights(facts, command)
 
@@ -111,8 +115,13 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
         held = _holds_channels(facts, buffer, command.tensor, command.channels)
     if not held:
         yield f"moves channels that buffer {buffer.name!r} does not hold"
-    if buffer.kind in _MAP_TILES and command.rows != (0, facts.tensor(command.tensor).rows):
+    whole = command.rows == (0, facts.tensor(command.tensor).rows)
+    if buffer.kind in _MAP_TILES and not (whole or _in_blocks(facts, command)):
         yield f"moves some rows of a channel tile in buffer {buffer.name!r}"
+
+
+def _in_blocks(facts: Facts, command: Transfer) -> bool:
+    return command.kind == "store" and facts.schedule.steps[command.step].axis == "blocks"
 
 
 def _belongs(facts: Facts, buffer: Buffer, command: Transfer) -> bool:

@@ -68,7 +68,7 @@ def _tiles_fit(facts: Facts) -> Iterator[str]:
             size = weight_bytes(facts.layers[buffer.tensor], command.channels)
         else:
             row_bytes = facts.slice_row_bytes(buffer.tensor, command.channels)
-            size = facts.tensor(buffer.tensor).rows * row_bytes
+            size = (command.rows[1] - command.rows[0]) * row_bytes
         if size > buffer.unit_bytes:
             yield (
                 f"{transfer_label(facts, index)} moves a tile of {size} bytes "

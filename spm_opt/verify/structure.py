@@ -130,7 +130,7 @@ def _step(where: str, step: Step, layers: dict[str, Layer]) -> Iterator[str]:
     for name in step.layers:
         if name not in layers:
             yield f"{where} names the unknown layer {name!r}"
-    if step.axis not in ("rows", "channels"):
+    if step.axis not in ("rows", "channels", "blocks"):
         yield f"{where} has the unknown axis {step.axis!r}"
     if step.halo not in ("retain", "recompute"):
         yield f"{where} has the unknown halo policy {step.halo!r}"

@@ -71,7 +71,7 @@ def _with_space_for_all(site: Site, problem: Problem, params: SolveParams) -> Pr
     roomy = make_site(
         site.network, replace(site.hardware, spm=spm), site.order, site.aliases, site.parts
     )
-    candidates, recipes = make_candidates(roomy, bands=False)
+    candidates, recipes = make_candidates(roomy, bands=False, blocks=False)
     whole = replace(problem, capacity_bytes=spm.capacity_bytes, candidates=candidates)
     return constrained(roomy, whole, recipes, params.constraints)
 

@@ -56,6 +56,7 @@ def make_candidates(
     longest: int = MAX_GROUP_LAYERS,
     cuts: bool = True,
     bands: bool = True,
+    blocks: bool = True,
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 
@@ -70,6 +71,8 @@ def make_candidates(
         Whether prefetches may be cut, to fill the gaps between streams.
     bands : bool
         Whether groups may be cut into bands of columns.
+    blocks : bool
+        Whether layers may run in blocks, which load their constants again for each stripe.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def make_candidates(
     )
     for group in all_groups(site, halos, longest):
         pricer.add(group)
-    if bands:
+    if blocks:
         for position in range(len(site.order)):
             for group in block_groups(site, position):
                 pricer.add(group)

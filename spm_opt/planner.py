@@ -272,7 +272,11 @@ def make_world(
     if params.interleave == "auto":
         cuts = cut_costs(hardware.dram).cycles == 0
     candidates, recipes = make_candidates(
-        site, longest=longest, cuts=cuts, bands=params.tilings == "all"
+        site,
+        longest=longest,
+        cuts=cuts,
+        bands=params.tilings == "all",
+        blocks=params.tilings == "all",
     )
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),

@@ -177,7 +177,7 @@ def make_world(
     aliases: bool = True, cuts: bool = True, bands: bool = False,
 ) -> World:  # fmt: skip
     site = make_site(network, chip, source_order(network), aliases)
-    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands)
+    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands, blocks=True)
     problem = Problem(
         len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, cuts=cuts,

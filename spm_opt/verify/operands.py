@@ -115,8 +115,9 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
         held = _holds_channels(facts, buffer, command.tensor, command.channels)
     if not held:
         yield f"moves channels that buffer {buffer.name!r} does not hold"
-    whole = command.rows == (0, facts.tensor(command.tensor).rows)
-    if buffer.kind in _MAP_TILES and not (whole or _in_blocks(facts, command)):
+    if buffer.kind in _MAP_TILES and not (
+        _in_blocks(facts, command) or command.rows == (0, facts.tensor(command.tensor).rows)
+    ):
         yield f"moves some rows of a channel tile in buffer {buffer.name!r}"
 
 

@@ -85,6 +85,7 @@ def test_random_decisions_are_of_every_sort() -> None:
                 continue  # nor is it checked there
             kinds.update(buffer.kind for buffer in layout.buffers)
             kinds.update(f"{b.kind} slice" for b in layout.buffers if b.channels is not None)
+            kinds.update(p.step.axis for p in layout.programs)
             kinds["reload"] += len(decision.reloads)
             kinds["prefetch"] += sum(len(program.after) for program in layout.programs)
             kinds.update(sharing_sorts(world, decision, layout))
@@ -95,7 +96,7 @@ def test_random_decisions_are_of_every_sort() -> None:
     expected = {
         "weights", "map", "input", "stripe", "output", "weight_stream", "channel_input",
         "channel_output", "weights slice", "input slice", "output slice", "reload", "prefetch",
-        "both",
+        "both", "rows", "channels", "blocks",
     }  # fmt: skip
     assert {kind for kind in expected if kinds[kind] < 10} == set()
     assert {kind for kind in SHARING_SORTS if kinds[kind] < 5} == set()

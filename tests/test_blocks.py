@@ -46,12 +46,11 @@ def world(net: Network, **overrides: str) -> World:
     return make_world(net, hardware, SolveParams(), "source", (0,))
 
 
-def in_blocks(found: World) -> Iterator[tuple[int, Decision]]:
-    """Every candidate in blocks that is all of the layer, as a plan."""
+def alone(found: World, axis: str = "blocks") -> Iterator[tuple[int, Decision]]:
+    """Every candidate along an axis that is all of the layer, as a plan."""
     for k, candidate in enumerate(found.problem.candidates):
-        recipe = found.recipes[candidate.recipe]
         span = candidate.first, candidate.end
-        if recipe.axis == "blocks" and span == (0, len(found.site.parts)):
+        if found.recipes[candidate.recipe].axis == axis and span == (0, len(found.site.parts)):
             yield k, Decision((k,), (), (), (-1,) * len(found.site.parts))
 
 
@@ -83,7 +82,7 @@ def test_bytes_are_those_of_a_walk_over_the_tiles(kernel: int, images: int) -> N
     net = network(kernel, images=images)
     found, count = world(net), 0
     layer, row_bytes = net.layers[0], 64 * 16
-    for k, _ in in_blocks(found):
+    for k, _ in alone(found):
         candidate = found.problem.candidates[k]
         recipe = found.recipes[candidate.recipe]
         stripes = walked(16, images, recipe.height)
@@ -121,8 +120,8 @@ def fresh_rows(
         end = max(end, high)
 
 
-def schedules(found: World) -> Iterator[Schedule]:
-    for _, decision in in_blocks(found):
+def schedules(found: World, axis: str = "blocks") -> Iterator[Schedule]:
+    for _, decision in alone(found, axis):
         for wide in (False, True):
             schedule = schedule_of(found, decision, wide)
             if schedule is not None:
@@ -164,6 +163,15 @@ def test_a_store_of_rows_that_another_stripe_wrote_is_refused() -> None:
     wrong = replace(last, rows=first.rows, dram_address=first.dram_address)
     changed = tuple(wrong if n == stores[-1] else t for n, t in enumerate(schedule.transfers))
     assert verify(replace(schedule, transfers=changed))
+
+
+def test_channel_tiles_may_load_rows_that_nobody_needs() -> None:
+    b = NetworkBuilder("deep", dtype="int8")
+    x = b.input("x", (1, 32, 16, 16))
+    b.output(b.conv(x, 32, 3, stride=2, groups=32, name="conv"))  # the last row is not read
+    made = list(schedules(world(b.build()), "channels"))
+    assert made
+    assert all(verify(schedule) == () for schedule in made)
 
 
 def test_blocks_save_bytes_where_neither_input_nor_constants_fit() -> None:

@@ -152,7 +152,9 @@ def _map_access(
         facts.map_cells(buffer.tensor, channels)
     except (KeyError, ValueError):
         return None  # the wrong buffer: said by `spm_opt.verify.operands`
-    if buffer.kind in ("channel_input", "channel_output"):
+    if buffer.kind == "channel_input":
+        return _tile(facts, number, channels, tile)  # all rows, some of which nobody may need
+    if buffer.kind == "channel_output":
         return _tile(facts, number, channels, tile, rows)
     return _rows(facts, number, rows, channels)
 

@@ -155,7 +155,7 @@ class Search:
         else:
             best, states = self.optimum(self.plain)
             if self.plain is not self.problem and self._impossible_in_one_piece:
-                # what the user demands takes bands
+                # what the user demands, or the strategy, takes bands or blocks
                 self.plain = self.problem
                 best, states = self.optimum(self.problem)
             if best is not None and best.complete:
@@ -206,8 +206,12 @@ class Search:
         return best, states
 
     def _without_plan(self, problem: Problem) -> None:
-        """Take note that a problem has no plan, which only a user's demands can bring about."""
-        if not self.clock.params.constraints:
+        """Take note that a problem has no plan.
+
+        Only a user's demands can bring that about for all of it; its plain part may lack what is
+        better in bands or blocks, or what only they have space for.
+        """
+        if problem is self.problem and not self.clock.params.constraints:
             raise SolverError("a problem whose layers all fit has no plan: this is a bug")
         self._impossible_in_one_piece |= problem is self.plain
         self.impossible |= problem is self.problem

@@ -22,7 +22,7 @@ from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.params import SolveParams
 from spm_opt.planner import make_world
-from spm_opt.planner_search import World
+from spm_opt.planner_search import Clock, Search, World
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
@@ -172,6 +172,15 @@ def test_channel_tiles_may_load_rows_that_nobody_needs() -> None:
     made = list(schedules(world(b.build()), "channels"))
     assert made
     assert all(verify(schedule) == () for schedule in made)
+
+
+def test_a_problem_that_only_blocks_solve_is_solved() -> None:
+    """As where the greedy choice of maps leaves a layer nothing else."""
+    found = world(network(3))
+    problem = found.problem.only(lambda c: found.recipes[c.recipe].axis == "blocks")
+    search = Search(found, problem, Clock(SolveParams(workers=1), None, None))
+    search.run()
+    assert search.found
 
 
 def test_blocks_save_bytes_where_neither_input_nor_constants_fit() -> None:

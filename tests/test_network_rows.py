@@ -40,7 +40,7 @@ def test_channels_that_nobody_needs_are_not_compulsory():
     x = builder.input("x", (1, 64, 8, 8))
     builder.output(builder.unary(builder.slice(builder.slice(x, 1, 0, 32), 1, 3, 5), "tanh"))
     network = builder.build()
-    assert compulsory_map_bytes(network) == 2 * 2 * 64
+    assert sum(compulsory_map_bytes(network).values()) == 2 * 2 * 64
     assert_above_the_roofline(network)
 
 
@@ -50,7 +50,7 @@ def test_what_is_joined_and_taken_apart_again_is_compulsory_in_part():
     joined = builder.concat([x, y], axis=1)
     builder.output(builder.unary(builder.slice(joined, 1, 3, 6), "tanh"))
     network = builder.build()
-    assert compulsory_map_bytes(network) == (1 + 2 + 3) * 64
+    assert sum(compulsory_map_bytes(network).values()) == (1 + 2 + 3) * 64
     assert_above_the_roofline(network)
 
 
@@ -59,7 +59,7 @@ def test_an_input_that_is_an_output_stays_where_it_is():
     x, z = (builder.input(name, (1, 4, 8, 8)) for name in "xz")
     builder.output(builder.unary(x, "tanh"), z)
     network = builder.build()
-    assert compulsory_map_bytes(network) == 2 * 4 * 64
+    assert sum(compulsory_map_bytes(network).values()) == 2 * 4 * 64
     assert_above_the_roofline(network)
 
 

@@ -305,6 +305,12 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
 # overrides
 
 
+ENERGIES = {
+    "mac": {"int8": "1 fJ", "int16": "1 fJ"}, "vector": "1 fJ", "register_file": "1 fJ",
+    "spm": "1 fJ", "dram": "1 fJ", "leakage": "1 fJ/cycle",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("path", "text", "read"),
     [
@@ -335,11 +341,7 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
 def test_every_settable_field_can_be_set(
     tmp_path: Path, path: str, text: str, read: Callable[[Hardware], bool]
 ) -> None:
-    energies = {
-        "mac": {"int8": "1 fJ", "int16": "1 fJ"}, "vector": "1 fJ", "register_file": "1 fJ",
-        "spm": "1 fJ", "dram": "1 fJ", "leakage": "1 fJ/cycle",
-    }  # fmt: skip
-    file = write(tmp_path, {**GOOD, "energy": energies})
+    file = write(tmp_path, {**GOOD, "energy": ENERGIES})
     assert not (path != "compute.cycles_per_mac.int16" and read(read_hardware(file)))
     assert read(read_hardware(file, {path: text}))
 
@@ -371,6 +373,22 @@ def test_a_wrong_value_names_the_option_not_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_hardware(write(tmp_path, GOOD), {"spm.capacity": "0"})
     assert str(caught.value) == "--set spm.capacity: must be positive; found '0'"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("energy.mac", "-1", "has no unit; found '-1'; allowed: a number and one of fJ, pJ, nJ"),
+        ("energy.zero_gating", "maybe",
+         "is neither yes nor no; found 'maybe'; allowed: true or false"),
+    ],
+)  # fmt: skip
+def test_a_value_for_several_fields_names_the_option_too(
+    tmp_path: Path, path: str, value: str, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read_hardware(write(tmp_path, {**GOOD, "energy": ENERGIES}), {path: value})
+    assert str(caught.value) == f"--set {path}: {message}"
 
 
 def test_a_mistake_of_the_file_is_not_blamed_on_the_option(tmp_path: Path) -> None:

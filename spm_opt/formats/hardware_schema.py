@@ -55,9 +55,12 @@ def _percent(value: object) -> int:
     return _count(value, 100)
 
 
-def _flag(value: object) -> object:
+def _flag(value: object) -> bool:
     """True or false, in an override as text."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+    flag = {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise QuantityError("is neither yes nor no", value, "true or false")
+    return flag
 
 
 def _run_bits(value: object) -> int:

@@ -57,14 +57,22 @@ def read_hardware(path: str | Path, overrides: Mapping[str, str] = _NO_OVERRIDES
     try:
         return _build(checked(HardwareFile, data))
     except InputError as error:
-        if error.field in overrides:
+        replaced = _replaced_by(error.field, overrides)
+        if replaced is not None:
             raise InputError(
                 error.message,
-                field=f"--set {error.field}",
+                field=f"--set {replaced}",
                 found=error.found,
                 allowed=error.allowed,
             ) from None
         raise error.in_file(str(path)) from None
+
+
+def _replaced_by(field: str | None, overrides: Mapping[str, str]) -> str | None:
+    """The override that a field's value comes from: of the field, or of a section around it."""
+    parts = (field or "").split(".")
+    around = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((path for path in around if path in overrides), None)
 
 
 def settable_fields() -> tuple[str, ...]:

@@ -228,6 +228,28 @@ def test_interrupted_writing_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    # a pipe stands for devices: run as root, `-o /dev/null` took the device away
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(pipe, "text")
+        assert os.read(end, 99) == b"text"
+    finally:
+        os.close(end)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "a.txt", tmp_path / "b.txt"
+    target.write_text("old")
+    link.symlink_to("a.txt")
+    write_atomically(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
 def test_a_missing_directory_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_atomically(tmp_path / "nowhere" / "a.txt", "text")

@@ -12,12 +12,13 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` (UTF-8) to `path`: whole, or not at all.
 
     The text goes to a temporary file in the same directory, is flushed to the disk, and then takes
-    the place of `path` in one move. An interruption leaves the old file as it was.
+    the place of `path` in one move. An interruption leaves the old file as it was. A device or a
+    pipe is written to, not replaced; of a symbolic link it is the file that it leads to.
 
     Raises
     ------
     OSError
-        If the directory cannot be written.
+        Naming `path`, if it or its directory cannot be written.
     """
     # names of tensors come from foreign files and may hold halves of surrogate pairs
     write_bytes_atomically(path, text.encode("utf-8", errors="backslashreplace"))
@@ -26,6 +27,17 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 def write_bytes_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` as `write_atomically` does."""
     target = Path(path)
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(target)), data)
+    except OSError as error:
+        # the name of the temporary file would say nothing to whoever asked for `path`
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

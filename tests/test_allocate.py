@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import allocate_oracle as oracle
+import numpy as np
 import pytest
 
 import spm_opt
@@ -268,6 +269,52 @@ def test_a_forbidden_range_above_one_region_forbids_nothing_in_the_next():
     assert (found.offsets, found.regions) == ((0,), ("high",))
 
 
+def test_each_region_leaves_out_the_padding_of_its_topmost_buffer():
+    # two regions save two paddings: with one the bound was 5, and called a proof
+    pair = [Buffer("a", 0, 1, 1), Buffer("b", 0, 1, 1)]
+    found = allocate(pair, regions=[Region("x", 1), Region("y", 1)], alignment=4)
+    assert (found.status, found.peak, found.bound) == ("placed", 2, 2)
+
+
+def test_the_same_offset_in_another_region_is_not_in_place():
+    pair = [Buffer("a", 0, 2, 4, regions=("x",)), Buffer("b", 1, 3, 4, regions=("y",))]
+    regions = [Region("x", 4), Region("y", 4)]
+    found = allocate(pair, regions=regions, aliases=[InPlace("b", "a")])
+    assert (found.offsets, found.in_place) == ((0, 0), ())
+
+
+def test_a_group_may_be_aligned_only_far_up():
+    row = [Buffer(n, 0, 2, 1, alignment=a) for n, a in (("a", 7), ("b", 11), ("c", 13))]
+    found = allocate(row, aliases=[Adjacent(("a", "b", "c"))], time_limit=0.5)
+    assert (found.status, found.offsets) == ("placed", (791, 792, 793))
+
+
+def test_alignments_that_no_start_keeps_are_a_proof_at_once():
+    pair = [Buffer(n, 0, 2, 1, alignment=4) for n in "ab"]
+    for capacity in (None, 1 << 40):
+        assert allocate(pair, capacity, aliases=[Adjacent(("a", "b"))]).status == "infeasible"
+
+
+def test_times_of_63_bits_are_searched_like_any_others():
+    far = [replace(b, lower=(b.lower - 7) << 60, upper=(b.upper - 7) << 60) for b in
+           oracle.gadget()]  # fmt: skip
+    found = allocate(far, 10, switches=Switches(tree=False, greedy=False), time_limit=5)
+    assert found.status == "infeasible"
+
+
+def test_a_limit_may_be_infinite():
+    assert allocate(oracle.gadget(), 10, time_limit=float("inf")).status == "infeasible"
+
+
+def test_whole_numbers_of_numpy_are_taken():
+    two, four = np.int64(2), np.uint32(4)
+    listed = [Buffer("a", np.int8(0), two, four), Buffer("b", 0, two, four, offset=four)]
+    found = allocate(listed, np.int64(8), alignment=two, seed=two)
+    assert found.offsets == (0, 4)
+    assert {type(n) for b in listed for n in (b.lower, b.upper, b.size)} == {int}
+    assert (type(found.capacity), type(found.peak)) == (int, int)
+
+
 def test_a_pair_apart_shares_no_region():
     pair = [Buffer("a", 0, 1, 1), Buffer("b", 5, 6, 1)]
     regions = [Region("x", 4), Region("y", 4)]
@@ -409,6 +456,13 @@ TWO = (Region("x", 99), Region("y", 99))
             lambda: allocate([Buffer(str(n), 0, 1, (1 << 62) + n) for n in range(2)]),
             "add up to more than 63 bits",
         ),
+        (lambda: allocate(PAIR, 9.5), "capacity: must be a whole number; found 9.5"),
+        (lambda: allocate(PAIR, "9"), "capacity: must be a whole number; found '9'"),
+        (lambda: allocate(PAIR, alignment=1 << 63), "alignment: must fit 63 bits"),
+        (lambda: Region("r", 8.5), "'r': capacity: must be a whole number; found 8.5"),
+        (lambda: Inside("a", "b", 0.5), "at of 'a': must be a whole number; found 0.5"),
+        (lambda: Buffer("a", 0, 1, 1, forbidden=((0.5, 1),)), "forbidden: must be a whole number"),
+        (lambda: Buffer("a", 0, 1, 1, forbidden=(1, 2)), "must be pairs (begin, end); found 1"),
         (lambda: allocate(PAIR, time_limit=-1), "time_limit: must not be negative"),
         (
             lambda: allocate(PAIR, regions=TWO, aliases=[Adjacent(("a", "b"))], apart=[("b", "a")]),

@@ -36,7 +36,8 @@ def lowest_peak(request: Request, instance: Instance, load: int) -> int:
     ends = (b.offset + b.size for b in request.buffers if b.offset is not None)
     sizes = (b.size for b in request.buffers)
     if request.regions:
-        return load - max(pads, default=0)
+        # each region has a topmost buffer of its own
+        return load - sum(sorted(pads, reverse=True)[: len(request.regions)])
     return max(load - max(pads, default=0), *ends, *sizes, 0, 0)
 
 

@@ -7,12 +7,32 @@ lifetimes are half-open. How offsets are found is not known here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from operator import index
+from typing import Any, Final
 
 from spm_opt.errors import InputError
 
 #: sizes, times and addresses must stay below this
 LIMIT: Final = 1 << 63
+
+
+def whole(value: Any, field: str) -> int:
+    """`value` as an int, where it is a whole number (NumPy's are) of less than 64 bits.
+
+    Raises
+    ------
+    InputError
+        Naming `field`.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        raise InputError("must be a whole number", field=field, found=value) from None
+    if isinstance(value, bool):
+        raise InputError("must be a whole number", field=field, found=value)
+    if not -LIMIT < number < LIMIT:
+        raise InputError("must fit 63 bits", field=field, found=value)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +68,26 @@ class Buffer:
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "size", "alignment"):
-            self._whole(name, getattr(self, name))
+            self._make_whole(name)
         for name in ("size", "alignment"):
             if getattr(self, name) <= 0:
                 self._refuse("must be positive", name, getattr(self, name))
         if self.lower >= self.upper:
             self._refuse("lower must be less than upper", "lower, upper", (self.lower, self.upper))
+        object.__setattr__(self, "forbidden", tuple(map(self._span, self.forbidden)))
         if self.offset is not None:
+            self._make_whole("offset")
             self._check_offset(self.offset)
-        for begin, end in self.forbidden:
-            if not 0 <= begin < end:
-                self._refuse("must be ranges 0 <= begin < end", "forbidden", (begin, end))
+
+    def _span(self, span: Any) -> tuple[int, int]:
+        if not isinstance(span, (tuple, list)) or len(span) != 2:
+            self._refuse("must be pairs (begin, end)", "forbidden", span)
+        begin, end = (whole(limit, f"buffer {self.id!r}: forbidden") for limit in span)
+        if not 0 <= begin < end:
+            self._refuse("must be ranges 0 <= begin < end", "forbidden", (begin, end))
+        return begin, end
 
     def _check_offset(self, offset: int) -> None:
-        self._whole("offset", offset)
         if offset < 0:
             self._refuse("must not be negative", "offset", offset)
         if offset % self.alignment:
@@ -69,11 +95,11 @@ class Buffer:
         if any(offset < end and begin < offset + self.size for begin, end in self.forbidden):
             self._refuse("touches a forbidden range", "offset", offset)
 
-    def _whole(self, name: str, value: object) -> None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            self._refuse("must be a whole number", name, value)
-        elif not -LIMIT < value < LIMIT:
-            self._refuse("must fit 63 bits", name, value)
+    def _make_whole(self, name: str) -> None:
+        value = getattr(self, name)
+        number = whole(value, f"buffer {self.id!r}: {name}")
+        if number is not value:
+            object.__setattr__(self, name, number)
 
     def _refuse(self, message: str, name: str, found: object) -> None:
         raise InputError(message, field=f"buffer {self.id!r}: {name}", found=found)
@@ -87,11 +113,15 @@ class Region:
     capacity: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.capacity < LIMIT:
-            raise InputError(
-                "must be in 1 .. 2**63 - 1", field=f"region {self.name!r}: capacity",
-                found=self.capacity,
-            )  # fmt: skip
+        object.__setattr__(self, "capacity", room(self.capacity, f"region {self.name!r}: capacity"))
+
+
+def room(value: Any, field: str) -> int:
+    """A capacity; raises `InputError` where `value` is none."""
+    number = whole(value, field)
+    if number <= 0:
+        raise InputError("must be in 1 .. 2**63 - 1", field=field, found=value)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +138,9 @@ class Inside:
     inner: str
     outer: str
     at: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", whole(self.at, f"inside: at of {self.inner!r}"))
 
 
 @dataclass(frozen=True, slots=True)

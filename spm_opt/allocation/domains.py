@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import gcd
 from typing import Final
 
 from spm_opt.units import align_up
@@ -54,6 +55,17 @@ class Domain:
     def below(self, last: int) -> Domain:
         """The domain without the starts above `last`."""
         return Domain(self.alignment, min(self.last, last), self.holes)
+
+
+def common_steps(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int] | None:
+    """Numbers in both of two progressions (remainder, step), as one; None where there is none."""
+    (rest, step), (other, width) = a, b
+    shared = gcd(step, width)
+    if (other - rest) % shared:
+        return None
+    turns = (other - rest) // shared * pow(step // shared, -1, width // shared)
+    both = step // shared * width
+    return (rest + step * (turns % (width // shared))) % both, both
 
 
 def merge(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -8,7 +8,7 @@ those included that the tree search does not: groups, reuse in place, banks apar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ortools.sat.python import cp_model
@@ -50,7 +50,7 @@ def pack(instance: Instance, order: int, deterministic_limit: float, seed: int =
     """
     if instance.capacity >= _LARGEST:
         return Packing(None, False, deterministic_limit)
-    packer = _Packer(instance)
+    packer = _Packer(_with_short_times(instance))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = (seed + order) % 2**31
@@ -64,6 +64,16 @@ def pack(instance: Instance, order: int, deterministic_limit: float, seed: int =
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Packing(tuple(solver.value(o) for o in packer.offsets), False, effort)
     return Packing(None, status == cp_model.INFEASIBLE, effort)
+
+
+def _with_short_times(instance: Instance) -> Instance:
+    """Times that CP-SAT's arithmetic cannot hold, counted instead; others as they are."""
+    times = sorted({t for r in instance.rectangles for t in (r.begin, r.end)})
+    if not times or max(-times[0], times[-1]) < _LARGEST:
+        return instance
+    rank = {time: n for n, time in enumerate(times)}
+    counted = (Rectangle(rank[r.begin], rank[r.end], r.size) for r in instance.rectangles)
+    return replace(instance, rectangles=tuple(counted))
 
 
 class _Packer:

@@ -104,6 +104,10 @@ def _roomy(request: Request) -> int:
     pairs = zip(request.buffers, request.alignments, strict=True)
     # twice, for the gaps that a group of tied buffers may hold
     stacked = 2 * sum(b.size + alignment for b, alignment in pairs)
+    # members of a group are aligned together only once in so many starts
+    stacked += sum(
+        lcm(*(request.alignments[i] for i, _ in group)) - 1 for group in request.groups if group[1:]
+    )
     ends = [end for b in request.buffers for _, end in b.forbidden]
     ends += [b.offset + b.size for b in request.buffers if b.offset is not None]
     return stacked + max(ends, default=0)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from spm_opt.allocation.domains import NEVER
+from spm_opt.allocation.domains import NEVER, common_steps
 from spm_opt.allocation.instance import Instance
 from spm_opt.allocation.request import Group
+from spm_opt.units import align_up
 
 #: orders of placement: (begin, end, size, whether a domain binds) -> rank
 _ORDERS: Final[tuple[Callable[[int, int, int, bool], tuple[int, ...]], ...]] = (
@@ -43,6 +44,9 @@ class _State:
 
     def start_of(self, group: Group) -> int:
         """Lowest start of a group that breaks no rule; `NEVER` where there is none."""
+        steps = congruence(self.instance, group)
+        if steps is None:
+            return NEVER
         near = {
             i: [j for j in self.placed if self._meet(i, j)] + self._placed_apart(i)
             for i, _ in group
@@ -52,8 +56,9 @@ class _State:
                 start = self.offsets[j] - distance
                 if self.offsets[j] >= 0 and start >= 0 and self._next(group, near, start) == start:
                     return start
-        start = 0
+        start, (rest, step) = 0, steps
         while start < NEVER:
+            start = rest + align_up(start - rest, step)
             following = self._next(group, near, start)
             if following == start:
                 return start
@@ -106,6 +111,16 @@ class _State:
         for i, distance in group:
             self.offsets[i] = start + distance
             self.placed.append(i)
+
+
+def congruence(instance: Instance, group: Group) -> tuple[int, int] | None:
+    """Starts (remainder, step) that align every member of a group; None where there are none."""
+    steps: tuple[int, int] | None = (0, 1)
+    for i, distance in group:
+        domain = instance.domains[i]
+        if domain is not None and steps is not None:
+            steps = common_steps(steps, (-distance % domain.alignment, domain.alignment))
+    return steps
 
 
 def greedy_linked(instance: Instance) -> tuple[int, ...] | None:

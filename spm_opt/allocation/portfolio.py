@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
+from spm_opt.allocation.domains import NEVER
 from spm_opt.allocation.greedy import greedy_offsets, pairs_alive
 from spm_opt.allocation.instance import Instance
-from spm_opt.allocation.linked import greedy_linked, peak_of
+from spm_opt.allocation.linked import congruence, greedy_linked, peak_of
 from spm_opt.allocation.rectangles import is_placement, peak_load
 from spm_opt.allocation.sections import split_in_time
 from spm_opt.allocation.tree import Tree
@@ -264,7 +265,7 @@ def _tree_run(tree: Tree, run: _Run, limit: float, seed: int) -> Placement:
         run.rank,
         deep=run.deep,
         node_limit=int(run.size),
-        work_limit=int(limit * WORK_PER_SECOND) + 1,
+        work_limit=int(min(limit * WORK_PER_SECOND, NEVER)) + 1,
         seed=seed,
     )
     # a decision looks at every section, too
@@ -298,6 +299,8 @@ def _schedule(number: int, switches: Switches, runs: Runs) -> Iterator[_Run]:
 
 
 def _search_linked(instance: Instance, limit: float, seed: int, switches: Switches) -> Placement:
+    if any(congruence(instance, group) is None for group in instance.groups):
+        return Placement(None, True, method="alignment")
     if switches.greedy:
         offsets = greedy_linked(instance)
         if offsets is not None and peak_of(instance, offsets) <= instance.capacity:

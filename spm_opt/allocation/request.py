@@ -68,10 +68,8 @@ def make_request(
         For what no buffer alone can show: names used twice or unknown, aliases and fixed offsets
         that contradict each other, sums that overflow.
     """
-    if not isinstance(alignment, int) or alignment < 1:
+    if alignment < 1:
         raise InputError("must be a positive whole number", field="alignment", found=alignment)
-    if capacity is not None and not 0 < capacity < LIMIT:
-        raise InputError("must be in 1 .. 2**63 - 1", field="capacity", found=capacity)
     if regions and capacity is not None:
         raise InputError("regions have capacities of their own", field="capacity", found=capacity)
     index = _unique([b.id for b in buffers], "buffers")

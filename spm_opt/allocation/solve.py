@@ -5,9 +5,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import index
 
 from spm_opt.allocation.bounds import crowd, lowest_peak
-from spm_opt.allocation.buffers import Alias, Allocation, Buffer, InPlace, Region
+from spm_opt.allocation.buffers import (
+    Alias,
+    Allocation,
+    Buffer,
+    InPlace,
+    Region,
+    room,
+    whole,
+)
 from spm_opt.allocation.instance import Instance, bases, reduce
 from spm_opt.allocation.minimise import Lowest, minimise
 from spm_opt.allocation.portfolio import (
@@ -75,6 +84,8 @@ def allocate(
     """
     if not time_limit >= 0:
         raise InputError("must not be negative", field="time_limit", found=time_limit)
+    alignment, seed = whole(alignment, "alignment"), index(seed)
+    capacity = None if capacity is None else room(capacity, "capacity")
     request = make_request(buffers, capacity, alignment, regions, aliases, apart)
     call = _Call(request, capacity, alignment, tuple(aliases), time_limit, seed, switches)
     allocation = call.within() if regions or capacity is not None else call.lowest()
@@ -209,16 +220,19 @@ class _Call:
             peak=peak,
             bound=bound,
             capacity=self.capacity,
-            in_place=self._in_place(offsets),
+            in_place=self._in_place(offsets, homes),
             crowd=self.crowd,
             method=found.method,
             effort=effort,
         )
 
-    def _in_place(self, offsets: tuple[int, ...] | None) -> tuple[InPlace, ...]:
+    def _in_place(
+        self, offsets: tuple[int, ...] | None, homes: Sequence[int]
+    ) -> tuple[InPlace, ...]:
         if offsets is None:
             return ()
-        at = {b.id: o for b, o in zip(self.request.buffers, offsets, strict=True)}
+        places = zip(homes, offsets, strict=True)
+        at = {b.id: place for b, place in zip(self.request.buffers, places, strict=True)}
         return tuple(
             a for a in self.aliases if isinstance(a, InPlace) and at[a.output] == at[a.input]
         )

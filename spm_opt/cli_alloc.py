@@ -171,7 +171,9 @@ def _size(field: str, text: str) -> int:
     from spm_opt.units import QuantityError, parse_size
 
     try:
-        size = parse_size(int(text) if text.isascii() and text.isdigit() else text)
+        size = parse_size(
+            int(text) if text.isascii() and text.isdigit() and len(text) < 100 else text
+        )
     except QuantityError as error:
         raise InputError(error.reason, field=field, found=text, allowed=error.allowed) from None
     if size <= 0:

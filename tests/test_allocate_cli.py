@@ -82,6 +82,13 @@ def test_the_picture_is_svg_with_a_box_for_each_buffer(gadget, tmp_path):
     assert main(["alloc", gadget, "--plot", str(tmp_path / "p.png")]) == 1
 
 
+def test_ids_that_xml_cannot_hold_do_not_break_the_picture(tmp_path):
+    path, picture = tmp_path / "b.csv", tmp_path / "p.svg"
+    path.write_text("id,lower,upper,size\na\x01,0,2,4\n")
+    assert main(["alloc", str(path), "--plot", str(picture)]) == 0
+    ElementTree.parse(picture)
+
+
 def test_a_picture_of_regions_has_a_chart_each():
     buffers = [Buffer("<a>", 0, 2, 4), Buffer("b", 0, 2, 4)]
     regions = [Region("x", 4), Region("y", 4)]
@@ -140,10 +147,12 @@ def test_a_malformed_file_gets_one_message_with_its_line(tmp_path, capsys, text,
     [
         (["--capacity", "0"], "--capacity: must be positive"),
         (["--capacity", "1 parsec"], "--capacity"),
+        (["--capacity", "9" * 5000], "--capacity"),
         (["--align", "-4"], "--align"),
         (["--region", "fast"], "--region: no region; found 'fast'; allowed: NAME=SIZE"),
         (["--region", "a=8", "--capacity", "8"], "regions have capacities of their own"),
-        (["-o", "no/such/directory/x.csv"], "cannot be written"),
+        (["-o", "no/such/directory/x.csv"], "error: no/such/directory/x.csv: cannot be written"),
+        (["-o", "."], "error: .: cannot be written: Is a directory"),
     ],
 )
 def test_a_wrong_option_gets_one_message(gadget, capsys, options, message):

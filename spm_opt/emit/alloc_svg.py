@@ -75,7 +75,7 @@ def _chart(
         yield (
             f'<rect x="{left:.2f}" y="{low:.2f}" width="{x(b.upper) - left:.2f}" '
             f'height="{y(offset) - low:.2f}" fill="{_COLOURS[i % len(_COLOURS)]}" '
-            f'stroke="black" stroke-width="0.4"><title>{escape(b.id)}: [{offset}, '
+            f'stroke="black" stroke-width="0.4"><title>{_legible(b.id)}: [{offset}, '
             f"{offset + b.size}) during [{b.lower}, {b.upper})</title></rect>"
         )
     if capacity:
@@ -96,4 +96,9 @@ def _chart(
 
 
 def _text(x: float, y: float, anchor: str, text: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{_legible(text)}</text>'
+
+
+def _legible(name: str) -> str:
+    """A name as XML, without the characters that no XML may hold."""
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name))

@@ -25,6 +25,7 @@ from spm_opt.allocation import (
     Region,
     Switches,
     allocate,
+    linked,
     portfolio,
     violations,
 )
@@ -163,11 +164,11 @@ def test_the_limit_holds_with_a_thousand_buffers_alive_at_once():
 
 def test_with_domains_no_greedy_placement_is_sought_again_where_it_was_too_high(monkeypatch):
     tried: list[int] = []
-    linked = portfolio.greedy_linked
+    sought = portfolio.greedy_linked
 
     def counted(instance):
         tried.append(instance.capacity)
-        return linked(instance)
+        return sought(instance)
 
     monkeypatch.setattr(portfolio, "greedy_linked", counted)
     aligned = tuple(Domain(4, 10, ()) for _ in oracle.GADGET)
@@ -176,6 +177,28 @@ def test_with_domains_no_greedy_placement_is_sought_again_where_it_was_too_high(
     for capacity in (11, 10, 11, 12, 11):
         portfolio.search(Instance(rectangles, aligned, capacity), 1.0, memory=memory)
     assert tried == [11, 12]
+
+
+@pytest.mark.parametrize("most_pairs", [0, linked.MOST_PAIRS])
+def test_lone_buffers_lie_where_the_rules_for_groups_put_them(monkeypatch, most_pairs: int):
+    monkeypatch.setattr(linked, "MOST_PAIRS", most_pairs)
+    r = random.Random(8)
+    for _ in range(60):
+        lives = [sorted(r.sample(range(12), 2)) for _ in range(12)]
+        rectangles = tuple(Rectangle(b, e, r.randint(1, 6)) for b, e in lives)
+        holes = ((4, 6), (9, 11)) if r.random() < 0.5 else ()
+        domains = tuple(r.choice((None, Domain(r.choice((1, 2, 3)), 80, holes))) for _ in lives)
+        instance = Instance(rectangles, domains, 90)
+        alone = linked.greedy_linked(instance)
+        assert alone is not None
+        assert is_placement(rectangles, alone, 90)
+        assert all(d is None or o in d for d, o in zip(domains, alone, strict=True))
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                linked._State, "_lowest_gap",
+                lambda state, i: state._lowest_start(((i, 0),)),
+            )  # fmt: skip
+            assert linked.greedy_linked(instance) == alone
 
 
 def test_a_narrow_search_takes_the_deep_rule_in_every_run_unless_it_is_switched_off():

@@ -28,7 +28,7 @@ RANKS: Final[dict[str, Rank]] = {
 _MANY: Final = 20_000
 _FEW_RANKS: Final = 3
 #: pairs alive together above which lists of neighbours would fill the memory
-_PAIRS: Final = 8_000_000
+MOST_PAIRS: Final = 8_000_000
 #: pairs, and those for each rectangle, above which arrays are faster than such lists
 _FEW_PAIRS: Final = 100_000
 _CROWDED: Final = 150
@@ -59,7 +59,7 @@ def _placements(rectangles: Sequence[Rectangle]) -> Iterator[list[int]]:
     ranks = list(RANKS.values())
     few = len(rectangles) > _MANY
     pairs = pairs_alive(rectangles)
-    if pairs > _PAIRS or pairs > max(_FEW_PAIRS, _CROWDED * len(rectangles)):
+    if pairs > MOST_PAIRS or pairs > max(_FEW_PAIRS, _CROWDED * len(rectangles)):
         for rank in ranks[: 1 if few else _FEW_RANKS]:
             yield _first_fit_dense(rectangles, rank)
         return

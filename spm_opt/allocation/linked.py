@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from spm_opt.allocation.domains import NEVER, common_steps
+from spm_opt.allocation.greedy import MOST_PAIRS, neighbours, pairs_alive
 from spm_opt.allocation.instance import Instance
 from spm_opt.allocation.request import Group
 from spm_opt.units import align_up
@@ -24,13 +27,35 @@ _ORDERS: Final[tuple[Callable[[int, int, int, bool], tuple[int, ...]], ...]] = (
 )
 
 
+class _Company:
+    """Who is alive with whom: as lists, or, where these would be long, looked up when asked."""
+
+    def __init__(self, instance: Instance) -> None:
+        rectangles = instance.rectangles
+        few = pairs_alive(rectangles) <= MOST_PAIRS
+        self._near = neighbours(rectangles) if few else None
+        self._begin = np.array([r.begin for r in rectangles], dtype=np.int64)
+        self._end = np.array([r.end for r in rectangles], dtype=np.int64)
+
+    def of(self, i: int) -> Sequence[int]:
+        """Rectangles that are alive with rectangle i, that one itself perhaps among them."""
+        if self._near is not None:
+            return self._near[i]
+        found: list[int] = np.flatnonzero(
+            (self._begin < self._end[i]) & (self._end > self._begin[i])
+        ).tolist()
+        return found
+
+
 class _State:
     """What is placed where, and what must be asked before placing more."""
 
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
+    def __init__(self, instance: Instance, company: _Company) -> None:
+        self.instance, self.company = instance, company
         rectangles = instance.rectangles
         self.offsets = [-1] * len(rectangles)
+        #: rectangles that others may overlap in space and time
+        self.lenient = {i for pair in (*instance.nested, *instance.reuses) for i in pair}
         self.nested = instance.nested | {(b, a) for a, b in instance.nested}
         self.reuse: dict[int, list[int]] = {}
         for output, input_ in instance.reuses:
@@ -40,17 +65,20 @@ class _State:
         for a, b in instance.apart:
             self.apart.setdefault(a, []).append(b)
             self.apart.setdefault(b, []).append(a)
-        self.placed: list[int] = []
 
     def start_of(self, group: Group) -> int:
         """Lowest start of a group that breaks no rule; `NEVER` where there is none."""
+        (first, lead), *others = group
+        if not (others or lead or first in self.lenient or first in self.apart):
+            return self._lowest_gap(first)
+        return self._lowest_start(group)
+
+    def _lowest_start(self, group: Group) -> int:
+        """The same for a group whose members may share space with others, or lie apart."""
         steps = congruence(self.instance, group)
         if steps is None:
             return NEVER
-        near = {
-            i: [j for j in self.placed if self._meet(i, j)] + self._placed_apart(i)
-            for i, _ in group
-        }
+        near = {i: self._placed_with(i) + self._placed_apart(i) for i, _ in group}
         for i, distance in group:
             for j in self.reuse.get(i, ()):
                 start = self.offsets[j] - distance
@@ -64,6 +92,19 @@ class _State:
                 return start
             start = following
         return NEVER
+
+    def _lowest_gap(self, i: int) -> int:
+        """Lowest legal start of a rectangle that nothing may overlap; `NEVER` if there is none."""
+        rectangles, offsets = self.instance.rectangles, self.offsets
+        domain, size = self.instance.domains[i], rectangles[i].size
+        start = 0 if domain is None else domain.first_from(0)
+        taken = sorted((offsets[j], offsets[j] + rectangles[j].size) for j in self._placed_with(i))
+        for low, high in taken:
+            if low >= start + size:
+                break
+            if high > start:
+                start = high if domain is None else domain.first_from(high)
+        return start if start + size <= self.instance.capacity else NEVER
 
     def _next(self, group: Group, near: dict[int, list[int]], start: int) -> int:
         """`start` where it breaks no rule, otherwise a higher one that skips what it breaks."""
@@ -103,6 +144,9 @@ class _State:
     def _meet(self, i: int, j: int) -> bool:
         return self.instance.rectangles[i].meets(self.instance.rectangles[j])
 
+    def _placed_with(self, i: int) -> list[int]:
+        return [j for j in self.company.of(i) if self.offsets[j] >= 0]
+
     def _placed_apart(self, i: int) -> list[int]:
         return [j for j in self.apart.get(i, ()) if self.offsets[j] >= 0 and not self._meet(i, j)]
 
@@ -110,7 +154,6 @@ class _State:
         """Place a group."""
         for i, distance in group:
             self.offsets[i] = start + distance
-            self.placed.append(i)
 
 
 def congruence(instance: Instance, group: Group) -> tuple[int, int] | None:
@@ -128,8 +171,9 @@ def greedy_linked(instance: Instance) -> tuple[int, ...] | None:
     best: tuple[int, ...] | None = None
     best_peak = NEVER
     groups = instance.groups or tuple(((i, 0),) for i in range(len(instance.rectangles)))
+    company = _Company(instance)
     for rank in _ORDERS:
-        offsets = _greedy(instance, _ranked(instance, groups, rank))
+        offsets = _greedy(instance, _ranked(instance, groups, rank), company)
         if offsets is not None:
             peak = peak_of(instance, offsets)
             if peak < best_peak:
@@ -160,8 +204,10 @@ def _ranked(
     return sorted(groups, key=key)
 
 
-def _greedy(instance: Instance, groups: Iterable[Group]) -> tuple[int, ...] | None:
-    state = _State(instance)
+def _greedy(
+    instance: Instance, groups: Iterable[Group], company: _Company
+) -> tuple[int, ...] | None:
+    state = _State(instance, company)
     for group in groups:
         start = state.start_of(group)
         if start == NEVER:

@@ -118,6 +118,7 @@ def _figures(buffers: Sequence[Buffer], found: Allocation, seconds: float) -> di
         "load": found.crowd.load,
         "load_time": found.crowd.time,
         "load_buffers": list(found.crowd.buffers),
+        "load_regions": list(found.crowd.regions),
         "method": found.method,
         "seconds": round(seconds, 3),
         "offsets": placed,
@@ -146,13 +147,17 @@ def _lines(
 
 def _misfit(found: Allocation, regions: Sequence[Region]) -> list[str]:
     """What was needed, what there is, and where it is tightest."""
-    available = found.capacity or sum(r.capacity for r in regions)
+    needed, asked = found.bound, found.crowd.regions
+    available = found.capacity or sum(r.capacity for r in regions if not asked or r.name in asked)
+    where = f" in {', '.join(asked)}" if asked else ""
+    if asked:
+        needed = found.crowd.load
     names = found.crowd.buffers
     shown = ", ".join(names[:_SHOWN]) + (
         f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
     )
     return [
-        f"needed     at least {found.bound} bytes, available {available}",
+        f"needed     at least {needed} bytes{where}, available {available}",
         f"tightest   at time {found.crowd.time}: {found.crowd.load} bytes alive in "
         f"{len(names)} buffers: {shown}",
     ]

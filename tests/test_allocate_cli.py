@@ -47,6 +47,20 @@ def test_a_misfit_says_what_is_needed_where(gadget, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_misfit_of_one_region_counts_only_what_must_lie_there(tmp_path, capsys):
+    path = tmp_path / "regions.csv"
+    path.write_text(
+        "id,lower,upper,size,region\na,0,2,4,fast\nb,1,3,4,fast\nc,0,9,50,slow\nd,1,2,1,\n"
+    )
+    regions = ["--region", "fast=6", "--region", "slow=100"]
+    assert main(["alloc", str(path), *regions]) == 3
+    text = capsys.readouterr().out
+    assert "needed     at least 8 bytes in fast, available 6" in text
+    assert "tightest   at time 1: 8 bytes alive in 2 buffers: a, b" in text
+    assert main(["alloc", str(path), *regions, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["load_regions"] == ["fast"]
+
+
 def test_not_found_in_time_is_told_apart(gadget, capsys):
     # no work is allowed: the greedy placements fail at 10, and nothing is proved
     assert main(["alloc", gadget, "--capacity", "10", "--time-limit", "0", "--json"]) == 4

@@ -156,11 +156,15 @@ Alias = Adjacent | Inside | InPlace
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The time at which most space is alive: `load` units in the buffers named."""
+    """The time at which most space is alive: `load` units in the buffers named.
+
+    Of the buffers that must lie in some `regions` only, where these are what is too small.
+    """
 
     time: int
     load: int
     buffers: tuple[str, ...]
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,7 @@ class Allocation:
     in_place : tuple of InPlace
         Aliases of that kind that the placement makes use of.
     crowd : Crowd
-        Where the load peaks.
+        Where the load peaks; of regions that a request does not fit, where most is missing.
     method : str
         Which search found it.
     effort : float

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
 
-from spm_opt.allocation.bounds import crowd, lowest_peak
+from spm_opt.allocation.bounds import crowd, lowest_peak, misfit
 from spm_opt.allocation.buffers import (
     Alias,
     Allocation,
@@ -213,6 +213,9 @@ class _Call:
             for b, offset, home in zip(buffers, offsets, homes, strict=True):
                 tops[home] = max(tops[home], offset + b.size)
             peak = sum(tops.values())
+        tightest = self.crowd
+        if names and status != "placed":
+            tightest = misfit(self.request, self.free)
         return Allocation(
             status=status,
             offsets=offsets,
@@ -221,7 +224,7 @@ class _Call:
             bound=bound,
             capacity=self.capacity,
             in_place=self._in_place(offsets, homes),
-            crowd=self.crowd,
+            crowd=tightest,
             method=found.method,
             effort=effort,
         )

@@ -14,7 +14,6 @@ from emitted import (
     COMPILER,
     Batch,
     call,
-    compile_fixed,
     drawn_inputs,
     figures,
     write_files,
@@ -102,11 +101,6 @@ def tight_bytes(network: Network) -> int:
 
 
 # --- the same bits -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory):
-    return compile_fixed(tmp_path_factory.mktemp("objects"))
 
 
 @needs_compiler

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, Ran, drawn_inputs
 from emitted_worlds import drawn_plan, plan_by
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -19,11 +19,6 @@ from spm_opt.verify import verify
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 BATCH = 50
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory):
-    return compile_fixed(tmp_path_factory.mktemp("objects"))
 
 
 def _expect(ran: Ran, expected: dict[str, np.ndarray], message: str) -> None:

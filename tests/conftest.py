@@ -1,4 +1,4 @@
-"""What all tests share: golden texts, and the compiled kernels.
+"""What all tests share: golden texts, the compiled kernels, and how workers share the tests.
 
 Golden texts are compared with files in tests/data, and written anew with ``--update-golden``.
 """
@@ -30,6 +30,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8"), f"--update-golden rewrites {file.name}"
 
     return compare
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Whichever worker is done first takes over tests of the others, who keep whole modules."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(scope="session")

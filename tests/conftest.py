@@ -1,4 +1,7 @@
-"""Golden texts: compared with files in tests/data, written anew with ``--update-golden``."""
+"""What all tests share: golden texts, the compiled kernels, and how workers share the tests.
+
+Golden texts are compared with files in tests/data, and written anew with ``--update-golden``.
+"""
 
 from __future__ import annotations
 
@@ -27,3 +30,18 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8"), f"--update-golden rewrites {file.name}"
 
     return compare
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Whichever worker is done first takes over tests of the others, who keep whole modules."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels and the DMA engine, compiled for `emitted.Batch`."""
+    from emitted import compiled_fixed  # most tests compile nothing
+
+    return compiled_fixed(tmp_path_factory)

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from compiled import shared_folder
 from numpy.typing import NDArray
 
 from spm_opt.commands import Command, lower
@@ -149,7 +151,7 @@ class Job:
 
 @dataclass
 class Batch:
-    """Programs to compile and run together; `objects` as `compile_fixed` gives them."""
+    """Programs to compile and run together; `objects` as `compiled_fixed` gives them."""
 
     objects: Path
     folder: Path
@@ -183,28 +185,26 @@ class Batch:
             for i, (job, state) in enumerate(zip(self.jobs, states, strict=True))
         ]
 
+    def _compile(self, job: Job, name: str) -> Path:
+        """The object file of a job's own sources."""
+        kept = ("schedule.c", "layers.h")
+        folder = write_files(self.folder / name, {k: job.files[k] for k in kept})
+        source, made = folder / "schedule.c", folder / "schedule.o"
+        options = [*FLAGS, *STRICT, "-O0", f"-Dnetwork={name}", f"-I{self.objects}"]
+        call([COMPILER or "cc", *options, "-c", str(source), "-o", str(made)])
+        return made
+
     def _build(self) -> Path:
-        names = [f"network_{i}" for i in range(len(self.jobs))]
-        own = []
-        for job, name in zip(self.jobs, names, strict=True):
-            kept = ("schedule.c", "layers.h")
-            folder = write_files(self.folder / name, {k: job.files[k] for k in kept})
-            own.append(folder / "schedule.o")
-            call(
-                [
-                    COMPILER or "cc",
-                    *FLAGS,
-                    *STRICT,
-                    "-O0",
-                    f"-Dnetwork={name}",
-                    f"-I{self.objects}",
-                    "-c",
-                    str(folder / "schedule.c"),
-                    "-o",
-                    str(own[-1]),
-                ]
-            )
-        listed = [f"extern const program {name};\n" for name in names]
+        # jobs of one program differ in what it reads: it is compiled once
+        known: dict[tuple[str | bytes, ...], str] = {}
+        names, own = [], []
+        for job in self.jobs:
+            text = (job.files["schedule.c"], job.files["layers.h"])
+            if text not in known:
+                known[text] = f"network_{len(known)}"
+                own.append(self._compile(job, known[text]))
+            names.append(known[text])
+        listed = [f"extern const program {name};\n" for name in known.values()]
         addresses = ", ".join(f"&{name}" for name in names)
         listed.append(f"static const program *const programs[] = {{{addresses}}};\n")
         write_files(self.folder, {"programs.h": "".join(listed), "driver.c": DRIVER})
@@ -280,14 +280,17 @@ def _read(job: Job, data: bytes) -> Ran:
     return Ran(*only[:3], outputs)
 
 
-def compile_fixed(folder: Path, *flags: str) -> Path:
-    """Objects and headers of what is the same for every network."""
+def compiled_fixed(factory: pytest.TempPathFactory, *flags: str) -> Path:
+    """Objects and headers of what is the same for every network; compiled once in a session."""
     sources = {k: v for k, v in fixed_sources().items() if k.endswith((".c", ".h"))}
-    write_files(folder, sources)
-    files = [name for name in sources if name.endswith(".c") and name != "main.c"]
     options = [*FLAGS, *STRICT, *(flags or ("-O2",)), "-DSPM_CHECK", "-DSPM_TRACE"]
-    call([COMPILER or "cc", *options, "-c", *files], folder)
-    return folder
+
+    def compile_them(folder: Path) -> None:
+        write_files(folder, sources)
+        files = [name for name in sources if name.endswith(".c") and name != "main.c"]
+        call([COMPILER or "cc", *options, "-c", *files], folder)
+
+    return shared_folder(factory, [*options, *sources, *sources.values()], compile_them)
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> str:

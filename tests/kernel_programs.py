@@ -426,9 +426,9 @@ def build(folder: Path, cases: list[Case], options: tuple[str, ...]) -> Path:
     return program
 
 
-def run_programs(driver: Path, programs: list[Program]) -> list[list[bytes]]:
-    """Results of each program, in one run of the driver."""
-    source, target = driver.with_suffix(".in"), driver.with_suffix(".out")
+def run_programs(driver: Path, folder: Path, programs: list[Program]) -> list[list[bytes]]:
+    """Results of each program, in one run of the driver; files of the run go to `folder`."""
+    source, target = folder / "driver.in", folder / "driver.out"
     chunks = [struct.pack("<q", len(programs))]
     for program in programs:
         head = 8 * (1 + len(program.buffers))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from emitted import COMPILER, Batch, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import (
     World,
     make_world,
@@ -204,19 +204,19 @@ def test_no_band_cuts_what_takes_slices_of_constants_without_loops() -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_programs_in_bands_compute_what_the_network_does(tmp_path) -> None:
-    run_programs(tmp_path, range(24))
+def test_programs_in_bands_compute_what_the_network_does(objects, tmp_path) -> None:
+    run_programs(objects, tmp_path, range(24))
 
 
 @pytest.mark.heavy
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 @pytest.mark.parametrize("part", range(1, 26))
-def test_many_programs_in_bands(tmp_path, part: int) -> None:
-    run_programs(tmp_path, range(40 * part, 40 * part + 40))
+def test_many_programs_in_bands(objects, tmp_path, part: int) -> None:
+    run_programs(objects, tmp_path, range(40 * part, 40 * part + 40))
 
 
-def run_programs(folder, seeds: range) -> None:
-    batch = Batch(compile_fixed(folder / "objects"), folder / "programs")
+def run_programs(objects, folder, seeds: range) -> None:
+    batch = Batch(objects, folder)
     made = []
     for seed in seeds:
         for schedule in schedules(seed)[:1]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Array, Batch, Ran, compile_fixed, drawn_inputs, write_files
+from emitted import COMPILER, Array, Batch, Ran, compiled_fixed, drawn_inputs, write_files
 
 import spm_opt
 from spm_opt.emit.c_project import emit_project
@@ -59,7 +59,7 @@ def ran(
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    return compile_fixed(tmp_path_factory.mktemp("objects"), "-O3")
+    return compiled_fixed(tmp_path_factory, "-O3")
 
 
 @pytest.mark.parametrize("model", MODELS)

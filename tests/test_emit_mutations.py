@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, Ran, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, Ran, drawn_inputs
 
 import spm_opt
 from spm_opt.commands import Command, Stream, Window, lower
@@ -152,11 +152,6 @@ def _seen(window: Window | None, rows: tuple[int, int]) -> Window | None:
 
 
 # --- who sees it -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory):
-    return compile_fixed(tmp_path_factory.mktemp("objects"))
 
 
 def _differs(ran: Ran | None, sound: Ran) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compiled import shared_folder
 from kernel_cases import all_cases, batch_cases
-from kernel_programs import CHECKED, COMPILER, Case, Writer, build, run_programs
+from kernel_programs import CHECKED, COMPILER, Case, Writer, build, run_programs, source_of
+
+from spm_opt.emit.kernels import kernel_sources
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 CASES = [*all_cases(), *batch_cases()]
@@ -43,8 +46,10 @@ def computed(tmp_path_factory):
         for way in WAYS
         if (writer := _written(i, case, way)) is not None
     }
-    driver = build(tmp_path_factory.mktemp("kernels"), CASES, CHECKED)
-    results = run_programs(driver, [writer.program for writer in writers.values()])
+    key = [*CHECKED, source_of(CASES), *kernel_sources().values()]
+    built = shared_folder(tmp_path_factory, key, lambda folder: build(folder, CASES, CHECKED))
+    programs = [writer.program for writer in writers.values()]
+    results = run_programs(built / "driver", tmp_path_factory.mktemp("run"), programs)
     found: dict[int, dict[str, np.ndarray]] = {}
     for ((i, way), writer), result in zip(writers.items(), results, strict=True):
         found.setdefault(i, {})[way] = writer.joined(result)

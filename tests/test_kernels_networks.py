@@ -24,7 +24,7 @@ def _outputs(name, dtype, folder):
             numbers = rng.integers(0, 100, tensor.shape)
         inputs[tensor.name] = numbers.astype(tensor.dtype)
     cases, program = network_program(network, values, inputs)
-    (results,) = run_programs(build(folder, cases, ("-O2",)), [program])
+    (results,) = run_programs(build(folder, cases, ("-O2",)), folder, [program])
     expected = run(network, values, inputs)
     for name, data in zip(network.outputs, results, strict=True):
         tensor = network.tensors[name]

@@ -187,7 +187,8 @@ def _check(seed: int, count: int, folder: Any, images: bool = False) -> None:
                 continue
             writers.append(writer)
             owners.append((i, way))
-    results = run_programs(build(folder, cases, CHECKED), [w.program for w in writers])
+    driver = build(folder, cases, CHECKED)
+    results = run_programs(driver, folder, [w.program for w in writers])
     wholes: dict[int, np.ndarray] = {}
     for (i, way), writer, result in zip(owners, writers, results, strict=True):
         output, made = writer.joined(result), cases[i]

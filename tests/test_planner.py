@@ -229,6 +229,8 @@ LIMITS = settings(
     phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FEW = settings(LIMITS, max_examples=7)
+MANY = settings(LIMITS, max_examples=60)
+OBJECTIVES = st.sampled_from(["latency", "dram"])
 QUICK = {"time_limit": 30.0, "workers": 1}
 
 
@@ -255,9 +257,23 @@ def compared(network, chip, **changes) -> dict[str, Schedule]:
     return {result.strategy: result.schedule for result in results}
 
 
-@LIMITS
-@given(SEEDS, st.sampled_from(["latency", "dram"]), st.booleans())
+@FEW
+@given(SEEDS, OBJECTIVES, st.booleans())
 def test_every_strategy_keeps_its_promises(seed: int, objective: str, prefetch: bool):
+    check_promises(seed, objective, prefetch)
+
+
+@pytest.mark.heavy
+@MANY
+@given(SEEDS, OBJECTIVES, st.booleans())
+def test_every_strategy_keeps_its_promises_on_many_networks(
+    seed: int, objective: str, prefetch: bool
+):
+    check_promises(seed, objective, prefetch)
+
+
+def check_promises(seed: int, objective: str, prefetch: bool) -> None:
+    """Every strategy's plan is accepted, is what it claims, and no better than the joint one."""
     schedules = compared(*random_case(seed), objective=objective, prefetch=prefetch)
     assert set(schedules) == set(STRATEGIES)
     for strategy, schedule in schedules.items():

@@ -34,8 +34,9 @@ TWINS = {
     "vgg16": "vgg16",
     "vit_small_p16": "vit_s_16",
 }
-#: these take a second or two
-QUICK_MODELS = ("squeezenet1_1", "gpt2_small_decode")
+#: the smallest of each sort; the heavy sweep has the others
+QUICK_MODELS = ("squeezenet1_1",)
+OTHER_MODELS = ("gpt2_small_decode",)
 QUICK_FILES = ("ae_toycar", "dscnn_kws")
 
 
@@ -74,6 +75,12 @@ def test_a_small_file_is_planned(stem):
 
 @pytest.mark.parametrize("name", QUICK_MODELS)
 def test_a_small_model_is_planned_within_two_percent_of_what_is_possible(name):
+    assert planned(name).gap <= 0.02
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_a_decoder_is_planned_within_two_percent_of_what_is_possible(name):
     assert planned(name).gap <= 0.02
 
 

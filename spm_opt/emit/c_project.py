@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -82,6 +83,12 @@ def _in_bands(schedule: Schedule, values: NetworkValues) -> NetworkValues:
 
 def fixed_sources() -> dict[str, str]:
     """Sources that are the same for every network: kernels, DMA engine, host program."""
+    return dict(_installed_sources())
+
+
+@cache
+def _installed_sources() -> Mapping[str, str]:
+    """As `fixed_sources`, read from the package once."""
     folder = resources.files("spm_opt.emit") / "project_c"
     own = {name: (folder / name).read_text(encoding="utf-8") for name in FIXED_FILES}
     kernels = kernel_sources()

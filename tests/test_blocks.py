@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import schedule_of
 from values_oracle import run as computed
 
@@ -200,8 +200,8 @@ def test_blocks_save_bytes_where_neither_input_nor_constants_fit() -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_programs_in_blocks_compute_what_the_network_does(tmp_path: Path) -> None:
-    batch, made = Batch(compile_fixed(tmp_path / "objects"), tmp_path / "programs"), []
+def test_programs_in_blocks_compute_what_the_network_does(objects, tmp_path: Path) -> None:
+    batch, made = Batch(objects, tmp_path), []
     for seed, net in enumerate((network(1), network(3), network(3, images=3), network(3, rows=11))):
         values, inputs = draw_values(net, seed), drawn_inputs(net, seed)
         for schedule in schedules(world(net), every=7):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emitted import COMPILER, Batch, compile_fixed, drawn_inputs
+from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import (
     World,
     make_world,
@@ -220,8 +220,10 @@ def test_compression_saves_time_and_bytes_and_its_bound_holds(model: str) -> Non
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_programs_compute_the_same_and_a_ratio_moves_what_is_promised(tmp_path: Path) -> None:
-    batch, made = Batch(compile_fixed(tmp_path / "objects"), tmp_path / "programs"), []
+def test_programs_compute_the_same_and_a_ratio_moves_what_is_promised(
+    objects, tmp_path: Path
+) -> None:
+    batch, made = Batch(objects, tmp_path), []
     for seed, schedule in schedules(range(30)):
         network = schedule.network
         values, inputs = draw_values(network, seed), drawn_inputs(network, seed)
@@ -237,7 +239,7 @@ def test_programs_compute_the_same_and_a_ratio_moves_what_is_promised(tmp_path: 
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_a_run_length_program_counts_the_words_of_its_data(tmp_path: Path) -> None:
+def test_a_run_length_program_counts_the_words_of_its_data(objects, tmp_path: Path) -> None:
     b = NetworkBuilder("one", dtype="int8")
     x = b.input("x", (1, 4, 12, 10))
     b.output(b.relu(b.conv(x, 6, 3, padding=1, name="conv"), name="relu"))
@@ -250,7 +252,7 @@ def test_a_run_length_program_counts_the_words_of_its_data(tmp_path: Path) -> No
     array = rng.integers(-128, 128, (1, 4, 12, 10)).astype(np.int8) * (
         rng.random((1, 4, 12, 10)) < 0.2
     )
-    batch = Batch(compile_fixed(tmp_path / "objects"), tmp_path / "programs")
+    batch = Batch(objects, tmp_path)
     batch.add(schedule, emit_project(schedule, values), {"x": array.astype(np.int8)})
     (ran,) = batch.run()
     maps = {"x": array, **ran.outputs["early"]}

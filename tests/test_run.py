@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from emitted import COMPILER, drawn_inputs
 from values_models import Model
@@ -231,6 +233,70 @@ def test_a_source_that_does_not_compile(schedule, tmp_path, capsys):
     assert "dma.c: a source is missing" in capsys.readouterr().err
 
 
+@needs_compiler
+def test_compilers_that_do_not_compile(program, monkeypatch, capsys):
+    for variable, value, said in (
+        ("CC", "false", "the compiler (false) failed with 1"),
+        ("CC", "true", "CC: the compiler wrote no program; found 'true'"),
+        ("CC", "cc '", "CC: cannot be split into words"),
+        ("CFLAGS", "'", "CFLAGS: cannot be split into words"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, value)
+            assert main(["run", str(program)]) == 1, value
+            assert said in capsys.readouterr().err
+
+
+def test_seeds_below_zero(schedule, program, tmp_path, capsys):
+    from spm_opt.formats.schedule_json import schedule_to_json
+
+    (tmp_path / "schedule.json").write_text(schedule_to_json(schedule))
+    for command in (["run", str(program)], ["emit", str(tmp_path), "-o", str(tmp_path / "c")]):
+        assert main([*command, "--seed", "-1"]) == 1
+        assert "seed: must not be negative; found -1" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_array_larger_than_any_memory(program, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", X)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(b"(1, 2, 8", b"(%d, 2, 8" % 10**15))
+    assert main(["run", str(program), *["--input", str(tmp_path / "x.npy")] * 2]) == 1
+    assert "x.npy: cannot read the input: it is no .npy file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("inputs", 0, "shape"), [-1, 2, 8, 6], "inputs[0].shape: extents must be positive"),
+        (("inputs", 0, "dtype"), "float99", "inputs[0].dtype: no element type of this name"),
+        (("inputs", 1, "file"), "../x", "inputs[1].file: must be the name of a file"),
+        (("outputs", 0, "shape"), [1, 1], "outputs[0].shape: has other elements than dram_layout"),
+        (("sources", 0), "../main.c", "sources[0]: must be the name of a file"),
+    ],
+)
+def test_manifests_edited_by_hand(program, tmp_path, capsys, where, value, said):
+    _edit(program, tmp_path, where, value)
+    assert main(["run", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().err
+
+
+@needs_compiler
+def test_an_output_that_the_program_does_not_write(program, tmp_path, capsys):
+    shutil.copytree(program, tmp_path, dirs_exist_ok=True)
+    _edit(program, tmp_path, ("outputs", 0, "file"), "none.bin")
+    assert main(["run", str(tmp_path)]) == 1
+    assert "the program writes no such output" in capsys.readouterr().err
+
+
+def _edit(program: Path, folder: Path, where: tuple[str | int, ...], value: object) -> None:
+    document = found = json.loads((program / "manifest.json").read_text())
+    for key in where[:-1]:
+        found = found[key]
+    found[where[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+
 # --- networks with weights of their own --------------------------------------------------------
 
 
@@ -327,6 +393,25 @@ def test_a_difference_is_seen(tmp_path, capsys):
     command[-1] = str(other.save(tmp_path / "c", other.node("Relu", "x")))
     assert main(command) == 1
     assert "the program has no such output" in capsys.readouterr().err
+
+
+@needs_compiler
+@needs_runtime
+def test_a_difference_that_is_no_number(tmp_path, capsys):
+    """Infinity where the reference has a number."""
+    model = Model(1, 1, 1, 4)
+    path = model.save(tmp_path, model.node("Log", "x"))
+    spm_opt.emit_c(planned(str(path)), tmp_path / "c", weights=path)
+    other = Model(1, 1, 1, 4)
+    other.nodes = [onnx.helper.make_node("Abs", ["x"], ["Log_0_0"])]
+    reference = other.save(tmp_path / "c", "Log_0_0")
+    command = ["run", str(tmp_path / "c"), "--reference", str(reference)]
+    command += saved(tmp_path, np.zeros((1, 1, 1, 4), np.float32))
+    assert main([*command, "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)["reference"]
+    assert (found["largest_difference"], found["within_tolerance"]) == (None, False)
+    assert main(command) == 5
+    assert "differs by what is no number, NOT within" in capsys.readouterr().out
 
 
 def _shared(name: str, tmp_path: Path) -> None:

@@ -334,10 +334,20 @@ def lookup_model(folder: Path, batch: int | str = 1) -> Path:
     return m.save(folder, m.node("LayerNormalization", y, m.weight(5), m.weight(5), axis=-1), best)
 
 
+def slopes_model(folder: Path, batch: int | str = 1) -> Path:
+    """Slopes that no producer takes along, and a norm of single elements."""
+    m = Model(batch, 4, 4, 4)
+    y = m.node("PRelu", m.node("Conv", "x", m.weight(4, 4, 1, 1)), m.weight(4))
+    y = m.node("PRelu", m.node("MatMul", y, y), m.weight(4, 1, 1))
+    y = m.node("Reshape", m.node("Add", y, "x"), m.const([0, 4, 16], np.int64))
+    y = m.node("PRelu", y, m.weight(16))
+    return m.save(folder, y, m.node("LpPool", "x", kernel_shape=[1, 1]))
+
+
 @needs_compiler
 @needs_runtime
 @pytest.mark.parametrize(
-    "model", [small_model, quantised_model, lookup_model], ids=lambda f: f.__name__
+    "model", [small_model, quantised_model, lookup_model, slopes_model], ids=lambda f: f.__name__
 )
 def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
     path = model(tmp_path)

@@ -358,6 +358,24 @@ def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
     assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
 
 
+def joined_images_model(folder: Path, batch: int | str = 1) -> Path:
+    """Images of a batch beside others: a whole of more images than its pieces."""
+    m = Model(batch, 4, 5, 6)
+    y = m.node("Concat", "x", "x", m.weight(2, 4, 5, 6), axis=0)
+    scales = m.const([1, 1, 1.5, 1])
+    y = m.node("Resize", y, "", scales, mode="nearest")
+    return m.save(folder, y, m.node("Gemm", m.node("Flatten", "x"), m.weight(9, 120), transB=1))
+
+
+@needs_compiler
+@needs_runtime
+def test_images_are_joined(tmp_path):
+    path = joined_images_model(tmp_path, 2)
+    done = with_weights(path, tmp_path / "c", overrides={"spm.capacity": "4 KiB"})
+    assert done.difference is not None
+    assert done.difference.within, done.difference
+
+
 def attention_model(folder: Path, batch: int | str = 1) -> Path:
     m = Model(batch, 10, 16)
     heads = [

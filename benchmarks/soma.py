@@ -51,6 +51,7 @@ PUBLISHED = (
     ("gpt2_small_decode", 16, "8 MiB", 500_895),
     ("randwire_small", 16, "8 MiB", 487_638),
 )
+VARIANTS = ("free", "restricted")
 HEAD = ("case", "variant", "SoMa", "cycles", "ratio", "bound", "gap", "compute", "DRAM bytes",
         "SPM peak", "their rule", "seconds", "verified")  # fmt: skip
 
@@ -130,7 +131,7 @@ def _case(
         print(sentence, file=sys.stderr)
     return Case(
         net, dram, spm, variant, soma, claims.latency_cycles, made.objective_bound,
-        1 - made.objective_bound / claims.latency_cycles, claims.compute_cycles,
+        1 - made.objective_bound / max(1, claims.latency_cycles), claims.compute_cycles,
         claims.dram_bytes, claims.spm_peak_bytes, replayed_cycles(schedule), seconds, not bad,
     )  # fmt: skip
 
@@ -141,35 +142,52 @@ def table(cases: list[Case]) -> str:
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, int, str, int | None]]:
-    """The published cases, or those of one network, or one case of the user's."""
-    for net, dram, spm, soma in PUBLISHED:
-        if arguments.net in (None, net) and not (arguments.dram or arguments.spm):
-            yield net, dram, spm, soma
-    if arguments.net and (
-        arguments.dram or arguments.spm or arguments.net not in {case[0] for case in PUBLISHED}
-    ):
-        key = arguments.net, arguments.dram or 16, arguments.spm or "8 MiB"
-        peers = {(net, dram, spm): soma for net, dram, spm, soma in PUBLISHED}
-        yield (*key, peers.get(key))
+    """The published cases, or those of one network, or cases of the user's machine."""
+    nets = [arguments.net] if arguments.net else list(dict.fromkeys(case[0] for case in PUBLISHED))
+    peers = {(net, dram, spm): soma for net, dram, spm, soma in PUBLISHED}
+    for net in nets:
+        cases = [(n, dram, spm) for n, dram, spm in peers if n == net]
+        if not cases or arguments.dram or arguments.spm:
+            cases = [(net, arguments.dram or 16, arguments.spm or "8 MiB")]
+        yield from ((*case, peers.get(case)) for case in cases)
+
+
+def is_published(arguments: argparse.Namespace) -> bool:
+    """Whether all published cases are asked for, and nothing else."""
+    own = arguments.net or arguments.dram or arguments.spm
+    return not own and arguments.tables == TABLES and set(arguments.variants) == set(VARIANTS)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tables", type=Path, default=TABLES)
     parser.add_argument("--net", help="name before _layers.csv")
-    parser.add_argument("--dram", type=int, metavar="BYTES_PER_CYCLE")
+    parser.add_argument("--dram", type=_positive, metavar="BYTES_PER_CYCLE")
     parser.add_argument("--spm", metavar="SIZE", help="as in '4 MiB'")
     parser.add_argument("--time-limit", type=float, default=120.0)
-    parser.add_argument("--variants", default="free,restricted")
+    parser.add_argument("--variants", type=_variants, default=VARIANTS)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(words)
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word!r} is no positive whole number")
+    return int(word)
+
+
+def _variants(word: str) -> tuple[str, ...]:
+    found = tuple(word.split(","))
+    if not set(found) <= set(VARIANTS):
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(VARIANTS)}")
+    return found
 
 
 def main() -> int:
     arguments = parse(sys.argv[1:])
     cases: list[Case] = []
     for net, dram, spm, soma in wanted(arguments):
-        for variant in arguments.variants.split(","):
+        for variant in arguments.variants:
             try:
                 cases.append(
                     run(arguments.tables, net, dram, spm, variant, soma, arguments.time_limit)
@@ -182,7 +200,7 @@ def main() -> int:
         print(json.dumps([asdict(case) for case in cases], indent=1))
         return 0
     print(table(cases))
-    if arguments.net is None:
+    if is_published(arguments):
         write_section("soma", table(cases))
     return 0
 

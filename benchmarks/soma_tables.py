@@ -7,12 +7,14 @@ layer; ``NET_schedule_cycles.csv``, where it exists, the cycles without rows tha
 
 from __future__ import annotations
 
-import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from spm_opt.errors import InputError
+from spm_opt.formats.csv_text import csv_lines, read_csv_text
 from spm_opt.graph.network import Layer, Network, Tensor, Weight, operand_of
 from spm_opt.graph.ops import WHOLE, Loops, Op, RowMap, Shape
 
@@ -102,17 +104,90 @@ _NUMBERS = ("C", "K", "R", "S", "H", "W", "sH", "sW", "G", "N", "ifm_c", "ifm_h"
             "ofm_h", "ofm_w", "ofm_bytes", "weight_bytes", "ops", "full_cycles")  # fmt: skip
 
 
+_PREVIOUS = ("ifm_prevs", "wgt_prevs", "ext_prevs")
+#: numbers that are no extents: layers without constants have no bytes of them
+_MAY_BE_ZERO = ("weight_bytes", "ops")
+_LARGEST = 2**36
+
+
 def read_rows(folder: Path, net: str) -> list[TableRow]:
-    """The layers of a network."""
-    with (folder / f"{net}_layers.csv").open(newline="", encoding="utf-8") as file:
-        return [
-            TableRow(
-                row["id"], row["name"], row["type"], {n: int(row[n]) for n in _NUMBERS},
-                tuple(row["ifm_prevs"].split()), tuple(row["wgt_prevs"].split()),
-                tuple(row["ext_prevs"].split()),
-            )
-            for row in csv.DictReader(file)
-        ]  # fmt: skip
+    """The layers of a network.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the line.
+    """
+    path = folder / f"{net}_layers.csv"
+    columns = ("id", "name", "type", *_NUMBERS, *_PREVIOUS)
+    known: dict[str, TableRow] = {}
+    try:
+        for where, cells in _records(path, columns):
+            row = _row(cells, where)
+            _require_sources(row, known, where)
+            known[row.id] = row
+        if not known:
+            raise InputError("has no layers")
+    except InputError as error:
+        raise error.in_file(str(path)) from None
+    return list(known.values())
+
+
+def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each line of a table is, and its cells by column."""
+    head: list[str] | None = None
+    for line, cells in csv_lines(read_csv_text(path)):
+        where = f"line {line}"
+        if head is None:
+            head = cells
+            missing = [column for column in columns if column not in head]
+            if missing:
+                raise InputError(f"lacks the columns {', '.join(missing)}", field=where)
+        elif len(cells) != len(head):
+            raise InputError(f"{len(head)} cells a line", field=where, found=len(cells))
+        else:
+            yield where, dict(zip(head, cells, strict=True))
+
+
+def _row(cells: dict[str, str], where: str) -> TableRow:
+    numbers = {n: _number(cells[n], n not in _MAY_BE_ZERO, f"{where}: {n}") for n in _NUMBERS}
+    for name in ("C", "K"):
+        if cells["type"] in PRODUCTS and numbers[name] % numbers["G"]:
+            raise InputError(
+                "G must divide it", field=f"{where}: {name}", found=numbers[name]
+            )  # fmt: skip
+    maps, weights, external = (tuple(cells[name].split()) for name in _PREVIOUS)
+    return TableRow(
+        cells["id"], cells["name"], cells["type"], numbers, maps, weights, external
+    )  # fmt: skip
+
+
+def _number(cell: str, positive: bool, where: str) -> int:
+    if not (cell.isdecimal() and len(cell) < 20 and int(positive) <= int(cell) <= _LARGEST):
+        raise InputError(
+            "a whole number was expected", field=where, found=cell,
+            allowed=f"{int(positive)} .. {_LARGEST}",
+        )  # fmt: skip
+    return int(cell)
+
+
+def _require_sources(row: TableRow, known: dict[str, TableRow], where: str) -> None:
+    """A layer has a number of its own and reads something, of layers above it only."""
+    if row.id in known:
+        raise InputError("this id was given before", field=f"{where}: id", found=row.id)
+    for column, sources in (("ifm_prevs", row.maps), ("wgt_prevs", row.weights)):
+        for source in sources:
+            if source not in known:
+                raise InputError(
+                    "no line above has this id", field=f"{where}: {column}", found=source
+                )  # fmt: skip
+    if not row.maps and not row.external:
+        raise InputError("reads nothing", field=f"{where}: ifm_prevs and ext_prevs")
+    new = set(row.external).difference(*(above.external for above in known.values()))
+    if new and row["ifm_c"] <= sum(known[source]["ofm_c"] for source in row.maps):
+        raise InputError(
+            "leaves no channels to the external input", field=f"{where}: ifm_c", found=row["ifm_c"]
+        )
 
 
 def images(row: TableRow) -> int:
@@ -125,24 +200,38 @@ def trimmed_cycles(folder: Path, net: str) -> dict[str, int]:
 
     For a batch (``NET_bN``) N times what they leave out of one image.
     """
-    one, _, count = net.partition("_b")
+    one, count = _base(net)
     path = folder / f"{one}_schedule_cycles.csv"
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        trimmed = {row["id"]: int(row["cycles"]) for row in csv.DictReader(file)}
+    try:
+        trimmed = {
+            cells["id"]: _number(cells["cycles"], True, f"{where}: cycles")
+            for where, cells in _records(path, ("id", "cycles"))
+        }
+    except InputError as error:
+        raise error.in_file(str(path)) from None
     whole = {row.id: row["full_cycles"] for row in read_rows(folder, one)}
     return {
-        row.id: row["full_cycles"] - int(count or 1) * (whole[row.id] - trimmed[row.id])
+        row.id: row["full_cycles"] - count * (whole[row.id] - trimmed[row.id])
         for row in read_rows(folder, net)
+        if row.id in whole and row.id in trimmed
     }
+
+
+def _base(net: str) -> tuple[str, int]:
+    """Name of the network of one image, and the images."""
+    one, _, count = net.rpartition("_b")
+    return (one, int(count)) if one and count.isdecimal() else (net, 1)
 
 
 def network_of(folder: Path, net: str) -> Network:
     """The network of a table, with measured cycles, as spm_opt plans it."""
     rows, trimmed = read_rows(folder, net), trimmed_cycles(folder, net)
     # the rows of all images follow one another
-    shapes = {row.id: (1, row["ofm_c"], row["ofm_h"] * images(row), row["ofm_w"]) for row in rows}
+    shapes: dict[str, Shape] = {
+        row.id: (1, row["ofm_c"], row["ofm_h"] * images(row), row["ofm_w"]) for row in rows
+    }
     tensors: dict[str, Tensor] = {}
     layers: list[Layer] = []
     inputs: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -71,7 +72,7 @@ def read_array(path: Path) -> Any:
             return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or "it is no .npy file"
-    except (ValueError, EOFError):
+    except Exception:  # numpy raises unrelated types, where a header asks for too much memory, say
         # np.load would take archives of several arrays too
         reason = "it is no .npy file"
     raise InputError(f"cannot read the input: {reason}", file=str(path))
@@ -111,10 +112,12 @@ def _figures(done: Run, files: Mapping[str, str]) -> dict[str, Any]:
         "outputs": [_output(name, array, files) for name, array in done.outputs.items()],
     }
     if done.difference is not None:
+        largest = done.difference.largest
         found["reference"] = {
             "file": done.difference.reference,
             "output": done.difference.output,
-            "largest_difference": done.difference.largest,
+            # JSON has neither NaN nor infinity
+            "largest_difference": largest if math.isfinite(largest) else None,
             "tolerance": done.difference.tolerance,
             "within_tolerance": done.difference.within,
         }
@@ -151,8 +154,10 @@ def _text(figures: Mapping[str, Any]) -> str:
     if "reference" in figures:
         found = figures["reference"]
         verdict = "within" if found["within_tolerance"] else "NOT within"
+        far = found["largest_difference"]
+        much = "what is no number" if far is None else f"{far:.3g}"
         lines.append(
-            f"  reference  {found['file']}: {found['output']} differs by "
-            f"{found['largest_difference']:.3g}, {verdict} {found['tolerance']:.3g}"
+            f"  reference  {found['file']}: {found['output']} differs by {much}, "
+            f"{verdict} {found['tolerance']:.3g}"
         )
     return "\n".join(lines)

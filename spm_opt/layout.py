@@ -80,19 +80,22 @@ class Layout:
 
 
 def lay_out(
-    site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
-) -> Layout:
-    """Spell `decision` out."""
-    return _Writer(site, problem, recipes, decision).write()
+    site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision,
+    in_place: bool = True,
+) -> Layout:  # fmt: skip
+    """Spell `decision` out; with `in_place`, maps take over the bytes of those that die."""
+    return _Writer(site, problem, recipes, decision, in_place).write()
 
 
 class _Writer:
     """Writes one layout; holds the tables that its methods share."""
 
     def __init__(
-        self, site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
-    ) -> None:
+        self, site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision,
+        in_place: bool,
+    ) -> None:  # fmt: skip
         self.site, self.problem, self.recipes, self.decision = site, problem, recipes, decision
+        self.in_place = in_place
         self.chosen = [problem.candidates[k] for k in decision.candidates]
         self.step_of = {c.first: s for s, c in enumerate(self.chosen)}
         self.own_step = {p: s for s, c in enumerate(self.chosen) for p in range(c.first, c.end)}
@@ -220,7 +223,7 @@ class _Writer:
         program = Program(self._step(recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
         shared, taken = NOTHING, list[Takeover]()
-        if recipe.part is None:
+        if recipe.part is None and self.in_place:
             found = takeovers(self.site, chain, recipe.halo)
             taken = applied(found, candidate.reads, candidate.keeps, 0)
             apart = frozenset(t.instead for t in taken if t.instead is not None)

@@ -142,7 +142,8 @@ def plan_all(
     clock = Clock(params, progress, stop)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
-    names: set[str] = set()
+    #: names of the orders that the bound of each strategy covers
+    names: dict[str, set[str]] = {strategy: set() for strategy in strategies}
     #: strategies for which some order may have a plan, found or not
     possible: set[str] = set()
     for variant in _variants(network, params, best):
@@ -158,7 +159,6 @@ def plan_all(
         rivals = _Rivals(network, hardware, variant, longest, restrict)
         shared = time.monotonic() - began
         tried += 1
-        names.add(variant.name)
         for strategy in sorted(strategies, key=lambda s: s == "joint"):
             rival = best.get(strategy)
             if variant.again and rival is not None and not rival.is_open:
@@ -170,9 +170,12 @@ def plan_all(
             spent[strategy] = own.seconds
             if is_possible:
                 possible.add(strategy)
+            elif answer is None:
+                names[strategy].add(variant.name)
             if answer is None or _counts_as_untried(answer, rival, variant.again):
                 continue
             bounds[strategy].append(answer.bound)
+            names[strategy].add(variant.name)
             if rival is None or _rank(answer) < _rank(rival):
                 best[strategy] = answer
     missing = next((s for s in strategies if s not in best), None)
@@ -181,7 +184,7 @@ def plan_all(
     if missing is not None:
         raise unmet(world.site, world.problem, replace(params, strategy=missing))
     return tuple(
-        _schedule(best[s], min(bounds[s]), s, params, len(names), spent[s]) for s in strategies
+        _schedule(best[s], min(bounds[s]), s, params, len(names[s]), spent[s]) for s in strategies
     )
 
 

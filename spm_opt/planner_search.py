@@ -142,6 +142,8 @@ class Search:
         self._passed: list[tuple[Solved, Problem]] = []
         #: whether a search over everything gave the bound
         self._bounded = False
+        #: residencies to follow at first where steps are no barriers
+        self._followed = STATES[0]
         self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
         least = roofline_cycles(world.site.network, world.site.hardware)
@@ -194,6 +196,8 @@ class Search:
             if solved.decision is not None:
                 best = solved
             if solved.complete:
+                # fewer were not enough here, and with more labels each they are not there
+                self._followed = states
                 if self.objective == "dram" and problem is self.problem:
                     self._raise_bound(solved, states)
                 break
@@ -275,7 +279,7 @@ class Search:
 
     def _best_overlap(self, share: int, problem: Problem) -> Solved:
         """Optimum without barriers, with as many residencies as time allows."""
-        for states in STATES[:2]:
+        for states in dict.fromkeys((min(self._followed, STATES[1]), STATES[1])):
             began = self.clock.seconds
             solved = self.overlapped(share, states, problem)
             if solved.complete:
@@ -464,11 +468,7 @@ def place_decision(
             told = in_bands(world.site, world.problem, world.recipes, claims)
         except BandConflictError:
             return None
-        layout = lay_out(told.site, told.problem, told.recipes, told.decision)
-        options = [layout]
-        if world.problem.prefetch and not quick:
-            options.append(widen(layout, world.problem.capacity_bytes, told.reserved))
-        for option in options:
+        for option in _layouts(world, told, quick):
             placed = _placed(told, world.problem, claims, option, found, exact_limit, quick)
             if placed is not None:
                 found.append(placed)
@@ -478,6 +478,22 @@ def place_decision(
             if quick:
                 return placed
     return min(found, default=None, key=lambda placed: placed.latency_cycles)
+
+
+def _layouts(world: World, told: Told, quick: bool) -> Iterator[Layout]:
+    """Ways to lay out a decision: with the least space first, then with more.
+
+    A map in place of another one waits until that one has been read; beside it, it need not.
+    """
+    layout = lay_out(told.site, told.problem, told.recipes, told.decision)
+    yield layout
+    if not world.problem.prefetch or quick:
+        return
+    yield widen(layout, world.problem.capacity_bytes, told.reserved)
+    if any(buffer.shares is not None for buffer in layout.buffers):
+        layout = lay_out(told.site, told.problem, told.recipes, told.decision, in_place=False)
+        yield layout
+        yield widen(layout, world.problem.capacity_bytes, told.reserved)
 
 
 def _placed(

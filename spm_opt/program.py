@@ -102,6 +102,7 @@ def emit_c(
     """
     from spm_opt.emit.c_project import emit_project
 
+    _require_seed(seed)
     found = _schedule(schedule)
     _require_valid(found)
     files = emit_project(found, _values(found.origin, weights, seed))
@@ -136,6 +137,7 @@ def run_c(
     """
     from spm_opt.program_build import build
 
+    _require_seed(seed)
     folder = Path(directory)
     manifest = _manifest(folder)
     given = _inputs(manifest, inputs, seed)
@@ -149,6 +151,11 @@ def run_c(
     run = Run(manifest, compiler, inputs=dict(zip(names, given, strict=True)), outputs=outputs,
               **counts)  # fmt: skip
     return run if reference is None else _compared(run, reference)
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise InputError("must not be negative", field="seed", found=seed)
 
 
 # --- emitting ----------------------------------------------------------------------------------
@@ -259,7 +266,7 @@ def _execute(
             file.write_bytes(array.tobytes())
             command += ["-i", str(file)]
         counts = _counted(command, folder)
-        outputs = {made.name: _output(Path(place), made) for made in manifest.outputs}
+        outputs = {made.name: _output(folder, Path(place), made) for made in manifest.outputs}
     return counts, outputs
 
 
@@ -274,8 +281,12 @@ def _counted(command: Sequence[str], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _output(place: Path, made: ProgramMap) -> Array:
-    return np.frombuffer((place / made.file).read_bytes(), made.dtype).reshape(made.shape)
+def _output(folder: Path, place: Path, made: ProgramMap) -> Array:
+    try:
+        return np.frombuffer((place / made.file).read_bytes(), made.dtype).reshape(made.shape)
+    except (OSError, ValueError):
+        raise InputError("the program writes no such output", file=str(folder / _MANIFEST),
+                         field=made.name) from None  # fmt: skip
 
 
 def _compared(run: Run, reference: PathLike) -> Run:

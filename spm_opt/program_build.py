@@ -29,7 +29,7 @@ def find_compiler() -> tuple[str, ...]:
     InputError
         Naming those that were looked for.
     """
-    own = shlex.split(os.environ.get("CC", ""))
+    own = _words("CC", "")
     candidates = [own] if own else [[name] for name in COMPILERS]
     for command in candidates:
         if shutil.which(command[0]) is not None:
@@ -39,6 +39,15 @@ def find_compiler() -> tuple[str, ...]:
         f"no C compiler was found (looked for {looked}); the emitted files can be built elsewhere",
         field="CC", found=own[0] if own else None,
     )  # fmt: skip
+
+
+def _words(variable: str, default: str) -> list[str]:
+    text = os.environ.get(variable, default)
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"cannot be split into words: {error}", field=variable,
+                         found=text) from None  # fmt: skip
 
 
 def build(folder: Path, sources: Sequence[str]) -> tuple[Path, str]:
@@ -62,9 +71,11 @@ def build(folder: Path, sources: Sequence[str]) -> tuple[Path, str]:
     # a build that is interrupted must not leave half a program in the place of one
     with tempfile.TemporaryDirectory(dir=_writable(folder), prefix=".build") as place:
         made = Path(place) / "network"
-        options = (*shlex.split(os.environ.get("CFLAGS", DEFAULT_CFLAGS)), *FLAGS)
+        options = (*_words("CFLAGS", DEFAULT_CFLAGS), *FLAGS)
         command = [*compiler, *options, *sources, "-lm", "-o", str(made.absolute())]
         _compile(command, folder)
+        if not made.is_file():
+            raise InputError("the compiler wrote no program", field="CC", found=compiler[0])
         return made.replace(folder / "network"), compiler[0]
 
 
@@ -82,6 +93,7 @@ def _compile(command: Sequence[str], folder: Path) -> None:
                          found=command[0]) from None  # fmt: skip
     if done.returncode:
         raise InputError(
-            f"the compiler failed:\n{done.stderr[:_SHOWN].rstrip()}",
+            f"the compiler ({command[0]}) failed with {done.returncode}:\n"
+            f"{done.stderr[:_SHOWN].rstrip()}",
             file=str(folder / "schedule.c"),
         )

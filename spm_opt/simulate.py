@@ -28,6 +28,10 @@ ENGINES: Final = (COMPUTE, DMA)
 KINDS: Final = ("load", "store", "compute")
 #: commands that an error names
 _NAMED: Final = 8
+#: numbers above are no machine's, and sums of them would leave 64 bits
+_LARGEST: Final = 2**45
+#: runs of one window or transfer, which are listed
+_MOST_RUNS: Final = 2**24
 #: what is wrong: field, sentence, found, allowed
 _Fault = tuple[str, str, object, str | None]
 
@@ -214,19 +218,34 @@ def _faults(command: Command, position: int, total: int) -> Iterator[_Fault]:
             yield "waits", message, other, f"0 .. {total - 1}"
     if command.cycles < 0:
         yield "cycles", "must not be negative", command.cycles, None
-    if command.dram is not None and _least(command.dram) < 0:
-        yield "dram", "must not be negative", _least(command.dram), None
+    if command.cycles > _LARGEST:
+        yield "cycles", "beyond what is counted", command.cycles, f"at most {_LARGEST}"
+    if command.dram is not None:
+        yield from _dram_faults(command.dram)
     for window in windows(command):
-        if _least(window) < 0 or not 0 <= window.rows[1] - window.rows[0] <= window.held:
-            yield "windows", "no rows, or more than it holds", window.tensor, None
+        yield from _window_faults(window)
 
 
-def _least(record: Window | DramRange) -> int:
-    """Least of the numbers that say where bytes lie."""
-    if isinstance(record, DramRange):
-        return min(record.address, record.run_bytes, record.runs, record.run_step_bytes)
-    sizes = record.first_byte, record.run_bytes, record.runs, record.run_step_bytes
-    return min(record.base_bytes, record.pitch_bytes, *record.rows, *sizes)
+def _dram_faults(dram: DramRange) -> Iterator[_Fault]:
+    numbers = dram.address, dram.run_bytes, dram.runs, dram.run_step_bytes, dram.share
+    if min(numbers) < 0:
+        yield "dram", "must not be negative", min(numbers), None
+    if max(numbers) > _LARGEST:
+        yield "dram", "beyond what is counted", max(numbers), f"at most {_LARGEST}"
+    if dram.runs > _MOST_RUNS:
+        yield "dram", "has too many runs", dram.runs, f"at most {_MOST_RUNS}"
+
+
+def _window_faults(window: Window) -> Iterator[_Fault]:
+    sizes = window.first_byte, window.run_bytes, window.runs, window.run_step_bytes
+    numbers = window.base_bytes, window.pitch_bytes, window.held, *window.rows, *sizes
+    rows = window.rows[1] - window.rows[0]
+    if min(numbers) < 0 or not 0 <= rows <= window.held:
+        yield "windows", "no rows, or more than it holds", window.tensor, None
+    if max(numbers) > _LARGEST:
+        yield "windows", "beyond what is counted", max(numbers), f"at most {_LARGEST}"
+    if rows * window.runs > _MOST_RUNS:
+        yield "windows", "has too many runs", rows * window.runs, f"at most {_MOST_RUNS}"
 
 
 # --------------------------------------------------------------------------- the two engines

@@ -72,6 +72,12 @@ def test_a_plan_with_a_table_claims_its_cycles(tmp_path: Path) -> None:
     assert spm_opt.check(slow.schedule) == ()
 
 
+def test_a_plan_with_the_most_cycles_is_checked(tmp_path: Path) -> None:
+    path = table(tmp_path, f"layer,rows,cycles\na,16,{2**36}\nb,1,{2**32}\n")
+    slow = spm_opt.solve(network(), "mobile_npu", cycles=path, time_limit=2, workers=1)
+    assert slow.compute_cycles >= 2**36
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -81,6 +87,10 @@ def test_a_plan_with_a_table_claims_its_cycles(tmp_path: Path) -> None:
         ("layer,rows,cycles\na,17,4\n", "1 .. 16"),
         ("layer,rows,cycles\na,0,4\n", "positive"),
         ("layer,rows,cycles\na,3,-4\n", "positive"),
+        (f"layer,rows,cycles\na,3,{2**45}\n", "1 .. "),
+        (f"layer,rows,cycles\na,1,{2**36}\n", f"1 .. {2**32}"),
+        (f"layer,rows,cycles\na,3,{'9' * 5000}\n", "positive"),
+        (f"layer,rows,cycles\na,{'9' * 5000},3\n", "positive"),
         ("layer,rows,cycles\na,3\n", "three cells"),
         ("layer,rows,cycles\na,3,4\na,3,5\n", "line 3"),
     ],

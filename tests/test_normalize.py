@@ -225,6 +225,28 @@ def test_slopes_of_a_prelu_come_along(image: Net) -> None:
     assert [weight.name for weight in layer.weights] == ["conv.w", "s"]
 
 
+@pytest.mark.parametrize("slopes", [(4,), (8, 1), (4, 8, 8)])
+def test_slopes_that_are_not_one_a_channel_stay(slopes: Shape) -> None:
+    net = Net(1, 4, 8, 4)
+    net.conv("conv", "x")
+    net.add("prelu", Unary("prelu"), "conv", weights=[Weight("s", slopes, role="constant")])
+    assert names(net.normal("prelu")) == ["conv", "prelu"]
+
+
+def test_slopes_of_another_view_stay() -> None:
+    net = Net(1, 3, 3, 3)
+    net.add("add", Binary("add"), "x", "x")
+    net.add("view", View((1, 3, 9)), "add")
+    net.add("prelu", Unary("prelu"), "view", weights=[Weight("s", (3, 1), role="constant")])
+    assert names(net.normal("prelu")) == ["add", "prelu"]
+
+
+def test_a_norm_of_one_element_is_no_copy(image: Net) -> None:
+    image.add("pool", Pool("lp", (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)), "x")
+    image.add("max", Pool("max", (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)), "pool")
+    assert names(image.normal("max")) == ["pool"]
+
+
 def test_zero_padding_goes_into_the_conv(image: Net) -> None:
     image.add("pad", Pad((0, 0, 1, 2, 0, 0, 3, 4)), "x")
     op = Conv(4, (3, 3), (2, 2), (1, 0, 0, 0), (1, 1))

@@ -18,6 +18,7 @@ import spm_opt
 from spm_opt import planner, planner_search
 from spm_opt.allocation.place import place
 from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
+from spm_opt.api import load_hardware
 from spm_opt.decision import Decision
 from spm_opt.dynamic import solve_dynamic
 from spm_opt.errors import SpmTooSmallError
@@ -397,3 +398,33 @@ def test_the_shortest_limit_gives_a_plan(strategy: str, objective: str):
         for case in (random_case(3), random_case(4))
     ]
     assert all(result.verified for result in found)
+
+
+def test_an_order_that_counts_as_untried_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, chip = two_orders()
+    params = SolveParams(strategy="layerwise", objective="dram", prefetch=False, workers=1)
+    assert planner.plan(network, chip, params).provenance.orders_tried == 2
+    answer = planner._answer
+
+    def cut_short(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
+        found, possible = answer(world, *rest)  # type: ignore[arg-type]
+        if found is not None and world.name != "source":
+            found = replace(found, value=found.value + 1, bound=found.bound - 1)
+        return found, possible
+
+    monkeypatch.setattr(planner, "_answer", cut_short)
+    schedule = planner.plan(network, chip, params)
+    assert (schedule.provenance.status, schedule.provenance.orders_tried) == ("optimal", 1)
+    monkeypatch.setattr(planner, "_answer", lambda world, *rest: (
+        answer(world, *rest) if world.name == "source" else (None, True)
+    ))  # fmt: skip
+    assert planner.plan(network, chip, params).provenance.orders_tried == 1
+
+
+def two_orders() -> tuple[Network, Hardware]:
+    """Two branches, one behind the other in the file or side by side."""
+    net = spm_opt.NetworkBuilder("branches", dtype="int8")
+    x = net.input("x", (1, 4, 8, 8))
+    left, right = net.conv(x, 4, 1), net.conv(x, 8, 1)
+    net.output(net.conv(left, 4, 1), net.conv(right, 4, 1))
+    return net.build(), load_hardware("mobile_npu")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from emitted import COMPILER, drawn_inputs
 from values_models import Model
@@ -231,6 +233,70 @@ def test_a_source_that_does_not_compile(schedule, tmp_path, capsys):
     assert "dma.c: a source is missing" in capsys.readouterr().err
 
 
+@needs_compiler
+def test_compilers_that_do_not_compile(program, monkeypatch, capsys):
+    for variable, value, said in (
+        ("CC", "false", "the compiler (false) failed with 1"),
+        ("CC", "true", "CC: the compiler wrote no program; found 'true'"),
+        ("CC", "cc '", "CC: cannot be split into words"),
+        ("CFLAGS", "'", "CFLAGS: cannot be split into words"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, value)
+            assert main(["run", str(program)]) == 1, value
+            assert said in capsys.readouterr().err
+
+
+def test_seeds_below_zero(schedule, program, tmp_path, capsys):
+    from spm_opt.formats.schedule_json import schedule_to_json
+
+    (tmp_path / "schedule.json").write_text(schedule_to_json(schedule))
+    for command in (["run", str(program)], ["emit", str(tmp_path), "-o", str(tmp_path / "c")]):
+        assert main([*command, "--seed", "-1"]) == 1
+        assert "seed: must not be negative; found -1" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_array_larger_than_any_memory(program, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", X)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(b"(1, 2, 8", b"(%d, 2, 8" % 10**15))
+    assert main(["run", str(program), *["--input", str(tmp_path / "x.npy")] * 2]) == 1
+    assert "x.npy: cannot read the input: it is no .npy file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("inputs", 0, "shape"), [-1, 2, 8, 6], "inputs[0].shape: extents must be positive"),
+        (("inputs", 0, "dtype"), "float99", "inputs[0].dtype: no element type of this name"),
+        (("inputs", 1, "file"), "../x", "inputs[1].file: must be the name of a file"),
+        (("outputs", 0, "shape"), [1, 1], "outputs[0].shape: has other elements than dram_layout"),
+        (("sources", 0), "../main.c", "sources[0]: must be the name of a file"),
+    ],
+)
+def test_manifests_edited_by_hand(program, tmp_path, capsys, where, value, said):
+    _edit(program, tmp_path, where, value)
+    assert main(["run", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().err
+
+
+@needs_compiler
+def test_an_output_that_the_program_does_not_write(program, tmp_path, capsys):
+    shutil.copytree(program, tmp_path, dirs_exist_ok=True)
+    _edit(program, tmp_path, ("outputs", 0, "file"), "none.bin")
+    assert main(["run", str(tmp_path)]) == 1
+    assert "the program writes no such output" in capsys.readouterr().err
+
+
+def _edit(program: Path, folder: Path, where: tuple[str | int, ...], value: object) -> None:
+    document = found = json.loads((program / "manifest.json").read_text())
+    for key in where[:-1]:
+        found = found[key]
+    found[where[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+
 # --- networks with weights of their own --------------------------------------------------------
 
 
@@ -268,10 +334,20 @@ def lookup_model(folder: Path, batch: int | str = 1) -> Path:
     return m.save(folder, m.node("LayerNormalization", y, m.weight(5), m.weight(5), axis=-1), best)
 
 
+def slopes_model(folder: Path, batch: int | str = 1) -> Path:
+    """Slopes that no producer takes along, and a norm of single elements."""
+    m = Model(batch, 4, 4, 4)
+    y = m.node("PRelu", m.node("Conv", "x", m.weight(4, 4, 1, 1)), m.weight(4))
+    y = m.node("PRelu", m.node("MatMul", y, y), m.weight(4, 1, 1))
+    y = m.node("Reshape", m.node("Add", y, "x"), m.const([0, 4, 16], np.int64))
+    y = m.node("PRelu", y, m.weight(16))
+    return m.save(folder, y, m.node("LpPool", "x", kernel_shape=[1, 1]))
+
+
 @needs_compiler
 @needs_runtime
 @pytest.mark.parametrize(
-    "model", [small_model, quantised_model, lookup_model], ids=lambda f: f.__name__
+    "model", [small_model, quantised_model, lookup_model, slopes_model], ids=lambda f: f.__name__
 )
 def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
     path = model(tmp_path)
@@ -280,6 +356,24 @@ def test_a_model_computes_what_onnxruntime_does(tmp_path, model):
     assert done.difference.within, done.difference
     assert all(np.unique(array).size > 2 for array in done.outputs.values())
     assert done.bytes_loaded + done.bytes_stored == done.manifest.promised_dram_bytes
+
+
+def joined_images_model(folder: Path, batch: int | str = 1) -> Path:
+    """Images of a batch beside others: a whole of more images than its pieces."""
+    m = Model(batch, 4, 5, 6)
+    y = m.node("Concat", "x", "x", m.weight(2, 4, 5, 6), axis=0)
+    scales = m.const([1, 1, 1.5, 1])
+    y = m.node("Resize", y, "", scales, mode="nearest")
+    return m.save(folder, y, m.node("Gemm", m.node("Flatten", "x"), m.weight(9, 120), transB=1))
+
+
+@needs_compiler
+@needs_runtime
+def test_images_are_joined(tmp_path):
+    path = joined_images_model(tmp_path, 2)
+    done = with_weights(path, tmp_path / "c", overrides={"spm.capacity": "4 KiB"})
+    assert done.difference is not None
+    assert done.difference.within, done.difference
 
 
 def attention_model(folder: Path, batch: int | str = 1) -> Path:
@@ -327,6 +421,25 @@ def test_a_difference_is_seen(tmp_path, capsys):
     command[-1] = str(other.save(tmp_path / "c", other.node("Relu", "x")))
     assert main(command) == 1
     assert "the program has no such output" in capsys.readouterr().err
+
+
+@needs_compiler
+@needs_runtime
+def test_a_difference_that_is_no_number(tmp_path, capsys):
+    """Infinity where the reference has a number."""
+    model = Model(1, 1, 1, 4)
+    path = model.save(tmp_path, model.node("Log", "x"))
+    spm_opt.emit_c(planned(str(path)), tmp_path / "c", weights=path)
+    other = Model(1, 1, 1, 4)
+    other.nodes = [onnx.helper.make_node("Abs", ["x"], ["Log_0_0"])]
+    reference = other.save(tmp_path / "c", "Log_0_0")
+    command = ["run", str(tmp_path / "c"), "--reference", str(reference)]
+    command += saved(tmp_path, np.zeros((1, 1, 1, 4), np.float32))
+    assert main([*command, "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)["reference"]
+    assert (found["largest_difference"], found["within_tolerance"]) == (None, False)
+    assert main(command) == 5
+    assert "differs by what is no number, NOT within" in capsys.readouterr().out
 
 
 def _shared(name: str, tmp_path: Path) -> None:

@@ -6,8 +6,16 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from plan_fixture import make_world, random_chip, random_network, schedule_of
+import pytest
+from plan_fixture import (
+    make_world,
+    random_chip,
+    random_decision,
+    random_network,
+    schedule_of,
+)
 
+from spm_opt import planner_search
 from spm_opt.dynamic import Prices, solve_dynamic
 from spm_opt.fusion import Recipe, recipe_chain
 from spm_opt.fusion_sharing import Takeover, takeovers
@@ -142,3 +150,33 @@ def test_aliases_never_hurt() -> None:
                 assert found[0] <= found[1], (seed, prices)
                 better += found[0] < found[1]
     assert better >= 10
+
+
+@pytest.mark.parametrize("seed", [564, 1871, 2317])
+def test_maps_lie_beside_those_they_could_replace_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng)
+    found = make_world(network, random_chip(rng, network))
+    decision = random_decision(rng, found.problem)
+    assert decision is not None
+    world = planner_search.World("", found.site, found.problem, found.recipes)
+
+    def cycles() -> int:
+        placed = planner_search.place_decision(world, found.problem, decision, 3.0)
+        assert placed is not None
+        return placed.latency_cycles
+
+    best = cycles()
+    with monkeypatch.context() as patch:
+        lay_out = planner_search.lay_out
+        patch.setattr(
+            planner_search, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=True)
+        )
+        assert cycles() > best
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            planner_search, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=False)
+        )
+        assert cycles() >= best

@@ -16,7 +16,9 @@ from spm_opt.graph.network import Layer, Network
 from spm_opt.units import ceil_div
 
 _HEADS: Final = (("layer", "rows", "cycles"), ("layer", "tiles", "cycles"))
-_LARGEST: Final = 2**45
+#: of a layer at the pace of one row of the table; a whole plan must stay below 2**45 to be checked
+_MOST_CYCLES: Final = 2**36
+_MOST_DIGITS: Final = 40
 
 
 def with_measured_cycles(network: Network, path: str | Path) -> Network:
@@ -65,10 +67,11 @@ def _measured(network: Network, text: str) -> dict[str, dict[int, int]]:
                 "no layer of the network has this name", field=where, found=row[0],
                 allowed=", ".join(list(layers)[:8]) + (", ..." if len(layers) > 8 else ""),
             )  # fmt: skip
-        rows = _tile_rows(layers[row[0]], _number(row[1], where), by_count, where)
+        layer = layers[row[0]]
+        rows = _tile_rows(layer, row[1], by_count, where)
         if rows in found.setdefault(row[0], {}):
             raise InputError("a tile of as many rows was given before", field=where, found=rows)
-        found[row[0]][rows] = _number(row[2], where)
+        found[row[0]][rows] = _number(row[2], where, _MOST_CYCLES // ceil_div(layer.rows, rows))
     if by_count is None:
         raise InputError("is empty", allowed=" or ".join(",".join(head) for head in _HEADS))
     return found
@@ -83,7 +86,8 @@ def _counts_tiles(head: list[str], where: str) -> bool:
     return head[1] == "tiles"
 
 
-def _tile_rows(layer: Layer, number: int, by_count: bool, where: str) -> int:
+def _tile_rows(layer: Layer, cell: str, by_count: bool, where: str) -> int:
+    number = _number(cell, where, _MOST_CYCLES)
     if number > layer.rows:
         what = "tiles" if by_count else "rows"
         raise InputError(
@@ -93,10 +97,11 @@ def _tile_rows(layer: Layer, number: int, by_count: bool, where: str) -> int:
     return ceil_div(layer.rows, number) if by_count else number
 
 
-def _number(cell: str, where: str) -> int:
-    if not cell.isdecimal() or not 0 < int(cell) <= _LARGEST:
+def _number(cell: str, where: str, most: int) -> int:
+    # thousands of digits are no number for Python
+    if not cell.isdecimal() or len(cell) > _MOST_DIGITS or not 0 < int(cell) <= most:
         raise InputError(
-            "a positive whole number was expected", field=where, found=cell,
-            allowed=f"1 .. {_LARGEST}",
+            "a positive whole number was expected", field=where, found=cell[:_MOST_DIGITS],
+            allowed=f"1 .. {most}",
         )  # fmt: skip
     return int(cell)

@@ -6,11 +6,14 @@ Only here is it known how the keys are spelled.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from spm_opt.errors import InputError
 from spm_opt.formats.records import from_plain, to_plain
+from spm_opt.graph.network import DTYPE_BYTES
 
 FORMAT_NAME: Final = "spm_opt.program"
 FORMAT_VERSION: Final = 1
@@ -117,9 +120,39 @@ def manifest_from_json(text: str, file: str) -> Manifest:
         Naming `file` and the field: no JSON, another format or version, or a field that is wrong.
     """
     try:
-        return from_plain(Manifest, _body(text), "")
+        manifest = from_plain(Manifest, _body(text), "")
+        for field, message, found in _faults(manifest):
+            raise InputError(message, field=field, found=found)
+        return manifest
     except InputError as error:
         raise error.in_file(file) from None
+
+
+def _faults(manifest: Manifest) -> Iterator[tuple[str, str, object]]:
+    """Fields that no program has: field, what is wrong, what was found."""
+    for i, source in enumerate(manifest.sources):
+        if not _is_plain(source):
+            yield f"sources[{i}]", "must be the name of a file in this directory", source
+    for kind, maps in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
+        for i, one in enumerate(maps):
+            for field, message, found in _map_faults(one):
+                yield f"{kind}[{i}].{field}", message, found
+
+
+def _map_faults(one: ProgramMap) -> Iterator[tuple[str, str, object]]:
+    layout = one.dram_layout
+    if one.dtype not in DTYPE_BYTES:
+        yield "dtype", "no element type of this name", one.dtype
+    if min(one.shape, default=1) < 1:
+        yield "shape", "extents must be positive", list(one.shape)
+    if math.prod(one.shape) != layout.images * layout.outer * layout.rows * layout.inner:
+        yield "shape", "has other elements than dram_layout", list(one.shape)
+    if not _is_plain(one.file):
+        yield "file", "must be the name of a file, without a directory", one.file
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not {"/", "\\", "\0"}.intersection(name)
 
 
 def _body(text: str) -> dict[str, Any]:

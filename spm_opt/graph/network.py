@@ -335,8 +335,12 @@ class Network:
             axis, pieces = cut[0], [layer.output]
         else:
             return
-        for name in (tensor, *pieces) if _cuts_rows(self.tensors[tensor], axis) else ():
-            found.setdefault(name, axis)
+        if not _cuts_rows(self.tensors[tensor], axis):
+            return
+        for name in (tensor, *pieces):
+            # a whole of other images than its pieces is cut where they are not
+            if _cuts_rows(self.tensors[name], axis):
+                found.setdefault(name, axis)
 
     @cached_property
     def sliced_reads(self) -> Mapping[str, tuple[bool, ...]]:

@@ -183,7 +183,9 @@ def moves_nothing(layer: Layer) -> bool:
     if isinstance(op, Pad):
         return not any(op.pads)
     if isinstance(op, Pool):
-        return math.prod(op.kernel) == 1 and not any(op.pads) and op.activation is None
+        # the norm of a single element is its absolute value
+        own = op.mode == "lp" or op.activation is not None
+        return math.prod(op.kernel) == 1 and not any(op.pads) and not own
     if isinstance(op, Transpose):
         return keeps_order(shape, op.perm)
     if isinstance(op, Binary):
@@ -262,7 +264,7 @@ def _merged(producer: Layer, layer: Layer) -> Layer | None:
         return None
     result: Layer | None = None
     if isinstance(layer.op, Unary):
-        result = _with_activation(producer, layer.op, layer.weights)
+        result = _with_activation(producer, layer, layer.op)
     elif isinstance(layer.op, BatchNorm):
         result = _with_batch_norm(producer, layer, layer.op)
     elif isinstance(layer.op, Binary) and layer.op.constant_shape is not None:
@@ -283,13 +285,28 @@ def _rounds_first(draft: _Draft, layer: Layer) -> bool:
 _ACTIVE = (Conv, ConvTranspose, Linear, MatMul, Pool, Reduce, Binary, Normalize, BatchNorm)
 
 
-def _with_activation(producer: Layer, unary: Unary, weights: tuple[Weight, ...]) -> Layer | None:
+def _with_activation(producer: Layer, layer: Layer, unary: Unary) -> Layer | None:
     op = producer.op
     # a cast changes the element type, which is not the producer's to write
     if not isinstance(op, _ACTIVE) or op.activation is not None or unary.mode == "cast":
         return None
+    if not all(_slopes_fit(producer, layer, weight.shape) for weight in layer.weights):
+        return None
     merged = replace(op, activation=unary.mode)
-    return replace(producer, op=merged, weights=(*producer.weights, *weights))
+    return replace(producer, op=merged, weights=(*producer.weights, *layer.weights))
+
+
+def _slopes_fit(producer: Layer, layer: Layer, slopes: Shape) -> bool:
+    """Whether the producer takes the slopes of an activation along: a product, one a channel."""
+    shape = layer.inputs[0].shape
+    if math.prod(slopes) == 1:
+        return True
+    if shape != producer.output_shape or isinstance(producer.op, MatMul):
+        return False
+    if not isinstance(producer.op, (Conv, ConvTranspose, Linear)):
+        return True
+    axis = _channels_seen(producer, shape)
+    return axis is not None and _varies_along(slopes, shape, axis)
 
 
 def _with_batch_norm(producer: Layer, layer: Layer, norm: BatchNorm) -> Layer | None:

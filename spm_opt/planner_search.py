@@ -58,6 +58,10 @@ STAND_IN = 0.2
 STAND_IN_STATES = 4
 #: strategies whose plans come fast and stand in while the joint optimum is sought
 QUICK = ("layerwise", "greedy")
+#: strategies that are searched first where time may not do for everything
+SIMPLER = ("fuse", "pin")
+#: how many times as long the relaxation takes without barriers (seen: 6 to 10)
+CROSSING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ class Search:
         self._bounded = False
         #: residencies to follow at first where steps are no barriers
         self._followed = STATES[0]
+        #: what the last relaxation with barriers took
+        self._relaxed_seconds = 0.0
         self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
         least = roofline_cycles(world.site.network, world.site.hardware)
@@ -160,6 +166,7 @@ class Search:
                 # what the user demands, or the strategy, takes bands or blocks
                 self.plain = self.problem
                 best, states = self.optimum(self.problem)
+            self._overlap_simpler()
             if best is not None and best.complete:
                 # a plan first: this bound takes longer than the plan
                 self._raise_bound(best, states)
@@ -193,6 +200,7 @@ class Search:
             if solved.complete and solved.decision is None:
                 self._without_plan(problem)
                 return None, states
+            self._relaxed_seconds = self.clock.seconds - began
             if solved.decision is not None:
                 best = solved
             if solved.complete:
@@ -276,6 +284,27 @@ class Search:
                     disappointed = placed and self._least() == best
                     if self._is_plain(solved):
                         break  # the same in the plain problem
+
+    def _overlap_simpler(self) -> None:
+        """Plans of the simpler strategies, where time may end before a joint one crosses steps.
+
+        Their problems have fewer candidates: without barriers they are solved in a fraction of the
+        time, so that the joint plan does not fall behind them under a short limit.
+        """
+        if self.clock.params.strategy != "joint" or self.proven():
+            return
+        if self._affords(CROSSING * self._relaxed_seconds):
+            return
+        for strategy in SIMPLER:
+            simpler = RESTRICTIONS[strategy](self.problem, self.world.recipes)
+            for share in OVERLAP_SHARES:
+                problem = replace(_with_room(simpler, share), overlap=True)
+                if self.clock.over():
+                    return
+                wanted = self.prices(problem)
+                solved = solve_dynamic(problem, wanted, self._followed, self.clock.over)
+                if self.place(solved, simpler):
+                    break
 
     def _best_overlap(self, share: int, problem: Problem) -> Solved:
         """Optimum without barriers, with as many residencies as time allows."""

@@ -428,3 +428,17 @@ def two_orders() -> tuple[Network, Hardware]:
     left, right = net.conv(x, 4, 1), net.conv(x, 8, 1)
     net.output(net.conv(left, 4, 1), net.conv(right, 4, 1))
     return net.build(), load_hardware("mobile_npu")
+
+
+@pytest.mark.parametrize("seed", [7, 27, 30])
+def test_where_time_is_short_the_simpler_strategies_are_searched_first(monkeypatch, seed: int):
+    # the time ends before the joint plan may cross steps
+    search = planner_search.Search
+    monkeypatch.setattr(search, "_affords", lambda self, seconds: False)
+    for later in ("_raise_bound", "overlap", "place_passed", "_improve_with_cpsat"):
+        monkeypatch.setattr(search, later, lambda self, *told: None)
+    network, chip = random_case(seed)
+    joint = solved(network, chip, orders=1, aliases=False)
+    assert joint.verified
+    monkeypatch.setattr(planner_search, "SIMPLER", ())
+    assert joint.latency_cycles < solved(network, chip, orders=1, aliases=False).latency_cycles

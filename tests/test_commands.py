@@ -90,11 +90,10 @@ def test_three_numbers_agree_by_many_lots(block: int) -> None:
         assert_agreed(schedule)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_three_numbers_agree_for_a_model(strategy: str) -> None:
+def test_three_numbers_agree_for_a_model() -> None:
     limits = {"time_limit": 20.0, "workers": 1, "orders": 1}
-    result = spm_opt.solve("squeezenet1_1", strategy=strategy, **limits)
-    assert_agreed(result.schedule)
+    for result in spm_opt.compare("squeezenet1_1", strategies=("pin", "joint"), **limits):
+        assert_agreed(result.schedule)
 
 
 @pytest.mark.heavy

@@ -171,7 +171,7 @@ def schedules(seeds: range) -> Iterator[tuple[int, Schedule]]:
 
 def test_plans_with_compressed_maps_pass_the_checker_and_the_simulator() -> None:
     smaller = 0
-    for seed, schedule in schedules(range(40)):
+    for seed, schedule in schedules(range(14)):
         assert verify(schedule) == (), seed
         stream = lower(schedule)
         assert verify_commands(schedule, stream) == (), seed
@@ -200,12 +200,21 @@ def test_a_schedule_that_counts_other_bytes_is_refused() -> None:
     assert verify_commands(schedule, replace(stream, commands=changed))
 
 
-@pytest.mark.parametrize("model", ["squeezenet1_1", "mobilenet_v2"])
-def test_compression_saves_time_and_bytes_and_its_bound_holds(model: str) -> None:
+def tower() -> Network:
+    """Convolutions of maps that are larger than the scratchpad of the test below."""
+    b = NetworkBuilder("tower")
+    x = b.conv(b.input("x", (1, 8, 32, 32)), 32, 3, padding=1, activation="relu")
+    x = b.max_pool(b.conv(x, 32, 3, padding=1, activation="relu"), 2)
+    b.output(b.conv(b.conv(x, 48, 3, padding=1, activation="relu"), 16, 1))
+    return b.build().with_dtype("int8")
+
+
+@pytest.mark.parametrize("strategy", ["layerwise", "fuse", "joint"])
+def test_compression_saves_time_and_bytes_and_its_bound_holds(strategy: str) -> None:
     def solved(**overrides: str) -> spm_opt.Result:
         return spm_opt.solve(
-            model, strategy="fuse", orders=1, workers=1, deterministic_limit=5.0,
-            overrides={"spm.capacity": "64 KiB", "dram.bandwidth": "2 GB/s", **overrides},
+            tower(), "mobile_npu", strategy=strategy, orders=1, workers=1, deterministic_limit=5.0,
+            overrides={"spm.capacity": "32 KiB", "dram.bandwidth": "1 GB/s", **overrides},
         )  # fmt: skip
 
     raw, half = solved(), solved(**{"dram.compression": "50 %"})
@@ -224,7 +233,7 @@ def test_programs_compute_the_same_and_a_ratio_moves_what_is_promised(
     objects, tmp_path: Path
 ) -> None:
     batch, made = Batch(objects, tmp_path), []
-    for seed, schedule in schedules(range(30)):
+    for seed, schedule in schedules(range(12)):
         network = schedule.network
         values, inputs = draw_values(network, seed), drawn_inputs(network, seed)
         batch.add(schedule, emit_project(schedule, values), inputs)

@@ -36,7 +36,7 @@ from spm_opt.formats.model_yaml import network_to_yaml, read_model_yaml
 from spm_opt.formats.schedule_json import schedule_from_json, schedule_to_json
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.densities import densities_of, with_densities
-from spm_opt.graph.network import MILLION, Tensor
+from spm_opt.graph.network import MILLION, Network, Tensor
 from spm_opt.hardware import RAW, Compression, Hardware
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values

@@ -28,14 +28,13 @@ from spm_opt.params import Progress, SolveParams
 from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
 from spm_opt.planner_edp import search_front, search_product
+from spm_opt.planner_placing import World, place_decision
 from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
     UNSURE,
     Clock,
     Search,
-    World,
-    place_decision,
     stand_ins,
 )
 from spm_opt.problem import Problem

@@ -23,7 +23,8 @@ from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.params import SolveParams
 from spm_opt.planner import make_world
-from spm_opt.planner_search import Clock, Search, World
+from spm_opt.planner_placing import World
+from spm_opt.planner_search import Clock, Search
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate

@@ -15,7 +15,7 @@ from random_worlds import random_chip, random_network
 from small_problems import fmap, group, problem
 
 import spm_opt
-from spm_opt import planner, planner_search
+from spm_opt import planner, planner_placing, planner_search
 from spm_opt.allocation.place import place
 from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
 from spm_opt.api import load_hardware
@@ -28,7 +28,8 @@ from spm_opt.graph.network import Network
 from spm_opt.hardware import Hardware
 from spm_opt.params import STRATEGIES, SolveParams
 from spm_opt.parts import source_order
-from spm_opt.planner_search import World, prices
+from spm_opt.planner_placing import World
+from spm_opt.planner_search import prices
 from spm_opt.problem import Problem
 from spm_opt.schedule import Buffer, Schedule
 from spm_opt.site import make_site
@@ -82,7 +83,7 @@ class Plans:
     problem: Problem
     monkeypatch: pytest.MonkeyPatch
 
-    def plan(self, **changes: object) -> tuple[SimpleNamespace, planner_search.Placed]:
+    def plan(self, **changes: object) -> tuple[SimpleNamespace, planner_placing.Placed]:
         """Provenance and placed plan that the planner hands to assembly."""
         recipes = tuple(
             Recipe((c.first, c.end), None, "rows", 1, 1, "retain") for c in self.problem.candidates
@@ -94,11 +95,11 @@ class Plans:
             (planner, "distinct_orders"): lambda network, limit: {"only": (0,)},
             (planner, "make_world"): lambda *arguments: world,
             (planner, "assemble"): lambda placed, provenance: (provenance, placed),
-            (planner_search, "lay_out"): self.lay_out,
+            (planner_placing, "lay_out"): self.lay_out,
             (planner_search, "roofline_cycles"): lambda network, hardware: 0,
-            (planner_search, "run"): lambda layout, dram: layout.timeline,
-            (planner_search, "overlap"): lambda layout, dram, policies: layout.timeline,
-            (planner_search, "widen"): lambda layout, capacity_bytes, reserved: layout,
+            (planner_placing, "run"): lambda layout, dram: layout.timeline,
+            (planner_placing, "overlap"): lambda layout, dram, policies: layout.timeline,
+            (planner_placing, "widen"): lambda layout, capacity_bytes, reserved: layout,
         }
         for (module, name), stand_in in stand_ins.items():
             self.monkeypatch.setattr(module, name, stand_in)
@@ -163,7 +164,7 @@ def test_the_relaxation_believes_in_the_gadget():
     assert len(solved.decision.resident) == 5
 
 
-def check_placed(placed: planner_search.Placed) -> None:
+def check_placed(placed: planner_placing.Placed) -> None:
     alive = [Rectangle(b.first_step, b.end_step, b.size_bytes) for b in placed.layout.buffers]
     assert is_placement(alive, placed.offsets, 10)
 

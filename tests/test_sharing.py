@@ -15,7 +15,7 @@ from plan_fixture import (
     schedule_of,
 )
 
-from spm_opt import planner_search
+from spm_opt import planner_placing
 from spm_opt.dynamic import Prices, solve_dynamic
 from spm_opt.fusion import Recipe, recipe_chain
 from spm_opt.fusion_sharing import Takeover, takeovers
@@ -161,22 +161,22 @@ def test_maps_lie_beside_those_they_could_replace_where_that_is_faster(
     found = make_world(network, random_chip(rng, network))
     decision = random_decision(rng, found.problem)
     assert decision is not None
-    world = planner_search.World("", found.site, found.problem, found.recipes)
+    world = planner_placing.World("", found.site, found.problem, found.recipes)
 
     def cycles() -> int:
-        placed = planner_search.place_decision(world, found.problem, decision, 3.0)
+        placed = planner_placing.place_decision(world, found.problem, decision, 3.0)
         assert placed is not None
         return placed.latency_cycles
 
     best = cycles()
     with monkeypatch.context() as patch:
-        lay_out = planner_search.lay_out
+        lay_out = planner_placing.lay_out
         patch.setattr(
-            planner_search, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=True)
+            planner_placing, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=True)
         )
         assert cycles() > best
     with monkeypatch.context() as patch:
         patch.setattr(
-            planner_search, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=False)
+            planner_placing, "lay_out", lambda *told, in_place=True: lay_out(*told, in_place=False)
         )
         assert cycles() >= best

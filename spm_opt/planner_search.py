@@ -50,7 +50,7 @@ STAND_IN_STATES = 4
 QUICK = ("layerwise", "greedy")
 #: strategies that are searched first where time may not do for everything
 SIMPLER = ("fuse", "pin")
-#: how many times as long the relaxation takes without barriers (seen: 6 to 10)
+#: how many times as long the relaxation takes without barriers (seen: 4 to 9)
 CROSSING = 8
 
 

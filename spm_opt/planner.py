@@ -43,6 +43,11 @@ from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
 
+#: share of the value that an answer must be off its bound for an order that may not end in time
+WIDE = 0.03
+#: how often the candidates of an order are to fit the time left, for it to be begun
+WORTH_BEGINNING = 6
+
 #: keeps some of a problem's candidates
 Restrict: TypeAlias = Callable[[Site, Problem], Problem]
 
@@ -65,6 +70,11 @@ class Answer:
     def is_open(self) -> bool:
         """Whether a better plan would be worth another search."""
         return self.value - self.bound > UNSURE * self.value
+
+    @property
+    def is_wide_open(self) -> bool:
+        """Whether a better plan would be worth a search that may end without a bound."""
+        return self.value - self.bound > WIDE * self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +148,20 @@ def plan_all(
     best: dict[str, Answer] = {}
     bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
     spent = dict.fromkeys(strategies, 0.0)
-    clock = Clock(params, progress, stop)
+    clock, limit = Clock(params, progress, stop), params.time_limit * len(strategies)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried = 0
     #: names of the orders that the bound of each strategy covers
     names: dict[str, set[str]] = {strategy: set() for strategy in strategies}
     #: strategies for which some order may have a plan, found or not
     possible: set[str] = set()
+    shared = 0.0
     for variant in _variants(network, params, best):
-        # as long as another one of the same length ends within the limit
-        late = tried and clock.seconds * (tried + 1) / tried > params.time_limit * len(strategies)
-        if late or (tried and clock.stopped):
+        # whether another one of the same length would not end within the limit
+        late = tried > 0 and clock.seconds * (tried + 1) / tried > limit
+        if late and not _is_worth_beginning(best, limit - clock.seconds, shared):
+            break
+        if tried and clock.stopped:
             break
         clock.tell(f"candidates, {variant.label}", None)
         began = time.monotonic()
@@ -162,6 +175,8 @@ def plan_all(
             rival = best.get(strategy)
             if variant.again and rival is not None and not rival.is_open:
                 continue
+            if late and rival is not None and not rival.is_wide_open:
+                continue
             own = Clock(replace(variant.params, strategy=strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= spent[strategy] + shared
@@ -171,7 +186,7 @@ def plan_all(
                 possible.add(strategy)
             elif answer is None:
                 names[strategy].add(variant.name)
-            if answer is None or _counts_as_untried(answer, rival, variant.again):
+            if answer is None or _counts_as_untried(answer, rival, variant.again, late):
                 continue
             bounds[strategy].append(answer.bound)
             names[strategy].add(variant.name)
@@ -245,15 +260,26 @@ def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) ->
                 yield Variant(name, order, replace(params, aliases=False), again=True)
 
 
-def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool) -> bool:
+def _is_worth_beginning(best: dict[str, Answer], left: float, candidates: float) -> bool:
+    """Whether to begin an order that may not end in the seconds left.
+
+    So where a plan is far from its bound, and what made the last order's candidates leaves time.
+    """
+    return left > WORTH_BEGINNING * candidates and any(a.is_wide_open for a in best.values())
+
+
+def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool, late: bool) -> bool:
     """Whether an answer is dropped, and its bound with it.
 
-    So where a search ended without proof and with nothing better than a proven plan, and where a
-    second search of an order found nothing better: the bound is that of what was searched.
+    So where a search ended without proof and with nothing better than a proven plan, where one
+    that was begun late ended with a lower bound, and where a second search of an order found
+    nothing better: the bound is that of what was searched.
     """
     if rival is None or _rank(answer) < _rank(rival):
         return False
-    return again or (rival.is_proven and not answer.is_proven)
+    if again or (rival.is_proven and not answer.is_proven):
+        return True
+    return late and answer.bound < rival.bound
 
 
 def _rank(answer: Answer) -> tuple[int, int]:

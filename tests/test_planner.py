@@ -422,6 +422,33 @@ def test_an_order_that_counts_as_untried_is_not_counted(monkeypatch: pytest.Monk
     assert planner.plan(network, chip, params).provenance.orders_tried == 1
 
 
+@pytest.mark.parametrize(("gap", "better", "tried"), [(0.5, 0, 1), (0.5, 8, 2), (0.01, 8, 1)])
+def test_an_order_may_begin_late_where_a_plan_is_far_from_its_bound(
+    monkeypatch: pytest.MonkeyPatch, gap: float, better: int, tried: int
+) -> None:
+    network, chip = two_orders()
+    params = SolveParams(
+        strategy="layerwise", objective="dram", prefetch=False, workers=1, aliases=False
+    )
+    seconds, value = [0.0], 10**6
+    monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda self: seconds[0]))
+    answer = planner._answer
+
+    def most_of_the_time(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
+        found, possible = answer(world, *rest)  # type: ignore[arg-type]
+        assert found is not None
+        seconds[0] += 0.7 * params.time_limit
+        if world.name == "source":
+            return replace(found, value=value, bound=round((1 - gap) * value)), possible
+        # the time ends before its bound is a good one
+        return replace(found, value=value - better, bound=value // 4), possible
+
+    monkeypatch.setattr(planner, "_answer", most_of_the_time)
+    found = planner.plan(network, chip, params).provenance
+    assert (found.orders_tried, found.order == "source") == (tried, tried == 1)
+    assert found.objective_bound == (value // 4 if tried == 2 else round((1 - gap) * value))
+
+
 def two_orders() -> tuple[Network, Hardware]:
     """Two branches, one behind the other in the file or side by side."""
     net = spm_opt.NetworkBuilder("branches", dtype="int8")

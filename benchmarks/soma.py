@@ -6,6 +6,7 @@
 Without ``--net``, the published cases. Each is planned freely, and with the two restrictions of
 SoMa's schedules: the classifier and the pooling before it form a group of their own, and an input
 of the network is loaded once for each reader. Every element is one byte, the machine `soma_edge`.
+A plan that the checker refuses is an error.
 """
 
 from __future__ import annotations
@@ -196,11 +197,11 @@ def main() -> int:
                 print(f"{net} {variant}: {error}", file=sys.stderr)
                 return 1
             print(" ".join(cases[-1].cells()), file=sys.stderr, flush=True)
-    if arguments.json:
-        print(json.dumps([asdict(case) for case in cases], indent=1))
-        return 0
-    print(table(cases))
-    if is_published(arguments):
+    figures = [asdict(case) for case in cases]
+    print(json.dumps(figures, indent=1) if arguments.json else table(cases))
+    if not all(case.verified for case in cases):
+        return 1
+    if is_published(arguments) and not arguments.json:
         write_section("soma", table(cases))
     return 0
 

@@ -117,3 +117,19 @@ def test_cases_are_the_published_ones_or_those_asked_for() -> None:
 def test_wrong_options_are_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit):
         cases(*words)
+
+
+@pytest.mark.parametrize("complaints", [[], ["row 3 was never loaded"]])
+def test_a_plan_that_is_refused_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    complaints: list[str],
+) -> None:  # fmt: skip
+    import soma
+
+    folder = tables(tmp_path, HEAD, FIRST, SECOND)
+    monkeypatch.setattr(soma, "verify", lambda schedule: complaints)
+    monkeypatch.setattr(sys, "argv", ["soma.py", "--tables", str(folder), "--net", "net"])
+    assert soma.main() == bool(complaints)
+    told = capsys.readouterr()
+    assert ("| NO |" in told.out) == bool(complaints)
+    assert all(sentence in told.err for sentence in complaints)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -100,6 +100,54 @@ class Variant:
         return f"{self.name} order" + (" without aliases" if self.again else "")
 
 
+@dataclass(slots=True)
+class _Standing:
+    """What the orders tried so far gave one strategy.
+
+    Attributes
+    ----------
+    bounds : list of int
+        Those of the orders that count.
+    orders : set of str
+        Names of the orders that the bounds cover.
+    seconds : float
+        Spent so far.
+    is_possible : bool
+        Whether some order may have a plan, found or not.
+    """
+
+    strategy: str
+    best: Answer | None = None
+    bounds: list[int] = field(default_factory=list)
+    orders: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    is_possible: bool = False
+
+    def plans_of(self, world: World) -> list[Placed]:
+        """The best plan, where it is one of that order."""
+        return [self.best.placed] if self.best is not None and self.best.world is world else []
+
+    def is_content(self, variant: Variant, late: bool) -> bool:
+        """Whether a plan is good enough to leave out a search that promises little."""
+        if self.best is None:
+            return False
+        return (variant.again and not self.best.is_open) or (late and not self.best.is_wide_open)
+
+    def take(self, answer: Answer | None, is_possible: bool, variant: Variant, late: bool) -> None:
+        """Take note of an order's answer; without one, of whether a plan is possible."""
+        self.is_possible |= is_possible
+        if answer is None:
+            if not is_possible:
+                self.orders.add(variant.name)
+            return
+        if _counts_as_untried(answer, self.best, variant.again, late):
+            return
+        self.bounds.append(answer.bound)
+        self.orders.add(variant.name)
+        if self.best is None or _rank(answer) < _rank(self.best):
+            self.best = answer
+
+
 def plan(
     network: Network,
     hardware: Hardware,
@@ -145,21 +193,14 @@ def plan_all(
     if params.counts_energy:
         require_energies(network, hardware)
     _require_space(network, hardware, params)
-    best: dict[str, Answer] = {}
-    bounds: dict[str, list[int]] = {strategy: [] for strategy in strategies}
-    spent = dict.fromkeys(strategies, 0.0)
+    standings = {strategy: _Standing(strategy) for strategy in strategies}
     clock, limit = Clock(params, progress, stop), params.time_limit * len(strategies)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
-    tried = 0
-    #: names of the orders that the bound of each strategy covers
-    names: dict[str, set[str]] = {strategy: set() for strategy in strategies}
-    #: strategies for which some order may have a plan, found or not
-    possible: set[str] = set()
-    shared = 0.0
-    for variant in _variants(network, params, best):
+    tried, shared = 0, 0.0
+    for variant in _variants(network, params, standings):
         # whether another one of the same length would not end within the limit
         late = tried > 0 and clock.seconds * (tried + 1) / tried > limit
-        if late and not _is_worth_beginning(best, limit - clock.seconds, shared):
+        if late and not _is_worth_beginning(standings, limit - clock.seconds, shared):
             break
         if tried and clock.stopped:
             break
@@ -171,35 +212,25 @@ def plan_all(
         rivals = _Rivals(network, hardware, variant, longest, restrict)
         shared = time.monotonic() - began
         tried += 1
-        for strategy in sorted(strategies, key=lambda s: s == "joint"):
-            rival = best.get(strategy)
-            if variant.again and rival is not None and not rival.is_open:
+        for standing in sorted(standings.values(), key=lambda one: one.strategy == "joint"):
+            if standing.is_content(variant, late):
                 continue
-            if late and rival is not None and not rival.is_wide_open:
-                continue
-            own = Clock(replace(variant.params, strategy=strategy), progress, stop)
+            own = Clock(replace(variant.params, strategy=standing.strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
-            own.began -= spent[strategy] + shared
-            answer, is_possible = _answer(world, own, best, rivals)
-            spent[strategy] = own.seconds
-            if is_possible:
-                possible.add(strategy)
-            elif answer is None:
-                names[strategy].add(variant.name)
-            if answer is None or _counts_as_untried(answer, rival, variant.again, late):
-                continue
-            bounds[strategy].append(answer.bound)
-            names[strategy].add(variant.name)
-            if rival is None or _rank(answer) < _rank(rival):
-                best[strategy] = answer
-    missing = next((s for s in strategies if s not in best), None)
-    if missing in possible:
-        raise SolverError(f"no {missing} schedule was found within the limits")
-    if missing is not None:
-        raise unmet(world.site, world.problem, replace(params, strategy=missing))
-    return tuple(
-        _schedule(best[s], min(bounds[s]), s, params, len(names[s]), spent[s]) for s in strategies
-    )
+            own.began -= standing.seconds + shared
+            known = [placed for one in standings.values() for placed in one.plans_of(world)]
+            answer, is_possible = _answer(world, own, known, rivals)
+            standing.seconds = own.seconds
+            standing.take(answer, is_possible, variant, late)
+    schedules = {}
+    for name, standing in standings.items():
+        if standing.best is not None:
+            schedules[name] = _schedule(standing, standing.best, params)
+        elif standing.is_possible:
+            raise SolverError(f"no {name} schedule was found within the limits")
+        else:
+            raise unmet(world.site, world.problem, replace(params, strategy=name))
+    return tuple(schedules[strategy] for strategy in strategies)
 
 
 def front(
@@ -242,7 +273,9 @@ def _require_space(network: Network, hardware: Hardware, params: SolveParams) ->
     make_world(network, hardware, params, name, order)
 
 
-def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) -> Iterator[Variant]:
+def _variants(
+    network: Network, params: SolveParams, standings: dict[str, _Standing]
+) -> Iterator[Variant]:
     """The orders; then, while an answer has no proof, the same once more without aliases.
 
     Aliases save space in every plan, but what is best with more space is not always as well
@@ -256,16 +289,17 @@ def _variants(network: Network, params: SolveParams, best: dict[str, Answer]) ->
         yield Variant(name, order, params)
     if params.aliases:
         for name, order in orders.items():
-            if any(answer.is_open for answer in best.values()):
+            if any(one.best is not None and one.best.is_open for one in standings.values()):
                 yield Variant(name, order, replace(params, aliases=False), again=True)
 
 
-def _is_worth_beginning(best: dict[str, Answer], left: float, candidates: float) -> bool:
+def _is_worth_beginning(standings: dict[str, _Standing], left: float, candidates: float) -> bool:
     """Whether to begin an order that may not end in the seconds left.
 
     So where a plan is far from its bound, and what made the last order's candidates leaves time.
     """
-    return left > WORTH_BEGINNING * candidates and any(a.is_wide_open for a in best.values())
+    wide = any(one.best is not None and one.best.is_wide_open for one in standings.values())
+    return wide and left > WORTH_BEGINNING * candidates
 
 
 def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool, late: bool) -> bool:
@@ -365,7 +399,7 @@ class _Rivals:
 
 
 def _answer(
-    world: World, clock: Clock, known: dict[str, Answer], rivals: _Rivals
+    world: World, clock: Clock, known: list[Placed], rivals: _Rivals
 ) -> tuple[Answer | None, bool]:
     """The best placed plan of a strategy in one order, where one was found; whether there is one.
 
@@ -378,7 +412,7 @@ def _answer(
     problem = RESTRICTIONS[strategy](world.problem, world.recipes)
     search = Search(world, problem, clock)
     if strategy == "joint":
-        search.found += [answer.placed for answer in known.values() if answer.world is world]
+        search.found += known
     if not search.found:
         stand_ins(search)
     if objective == "edp":
@@ -400,10 +434,8 @@ def _answer(
     return Answer(world, best, value, search.bound), True
 
 
-def _schedule(
-    answer: Answer, bound: int, strategy: str, params: SolveParams, tried: int, seconds: float
-) -> Schedule:
-    value = answer.value
+def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Schedule:
+    strategy, value, bound = standing.strategy, answer.value, min(standing.bounds)
     problem = RESTRICTIONS[strategy](answer.world.problem, answer.world.recipes)
     latency = bound if params.objective == "latency" else latency_bound(problem)
     provenance = Provenance(
@@ -415,13 +447,13 @@ def _schedule(
         objective_bound=bound,
         latency_lower_bound_cycles=latency,
         order=answer.world.name,
-        orders_tried=tried,
+        orders_tried=len(standing.orders),
         solver=f"ortools {version('ortools')}",
         seed=params.seed,
         workers=params.workers,
         time_limit=params.time_limit,
         deterministic_limit=params.deterministic_limit,
-        solve_seconds=seconds,
+        solve_seconds=standing.seconds,
         modelled_latency_cycles=answer.placed.modelled_cycles,
         constraints=params.constraints,
     )

@@ -370,14 +370,15 @@ def _moves(
 ) -> Moves:
     """Transfers of columns of a map: a run a channel and row, or whole rows."""
     dram, width = site.hardware.dram, columns[1] - columns[0]
-    runs = 1 if width == tensor.shape[3] else tensor.shape[1]
-    run_bytes = tensor.row_bytes * width // tensor.shape[3] // runs
+    row_bytes = tensor.row_bytes * width // tensor.shape[3]
     share = map_share(dram.compression, tensor)
-    if runs == 1:
-        moved = moved_bytes_array(dram, rows.count * run_bytes, 1, share)
+    if width == tensor.shape[3]:
+        moved = moved_bytes_array(dram, rows.count * row_bytes, 1, share)
     else:
-        moved = moved_bytes_array(dram, np.array([run_bytes]), rows.count * runs, share)
-    buffers = aligned(site, np.stack(held) * (runs * run_bytes))
+        runs = tensor.shape[1]
+        run_bytes = np.array([row_bytes // runs])
+        moved = moved_bytes_array(dram, run_bytes, rows.count * runs, share)
+    buffers = aligned(site, np.stack(held) * row_bytes)
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
 
 

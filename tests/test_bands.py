@@ -6,6 +6,7 @@ import csv
 import io
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -43,13 +44,18 @@ from spm_opt.simulate import simulate
 from spm_opt.verify import verify
 from spm_opt.verify.commands import verify_commands
 
-SEEDS = range(36)
+#: of networks of every sort; and of chains on wide maps
+CHAINS = range(2000, 2012)
+SEEDS = (*range(36), *CHAINS)
 
 
 def wide_world(seed: int) -> World:
     """A world in which every run that can be cut is cut, however narrow its maps."""
     rng = random.Random(seed)
-    network = random_network(rng, layers=7, images=rng.choice([1, 1, 1, 2]), widths=(6, 9, 13))
+    if seed < CHAINS[0]:
+        network = random_network(rng, layers=7, images=rng.choice([1, 1, 1, 2]), widths=(6, 9, 13))
+    else:
+        network = random_chain(rng)
     chip = random_chip(rng, network, rng.choice([1.0, 2.0, 4.0]))
     patch = pytest.MonkeyPatch()
     patch.setattr(fusion_bands, "LEAST_COLUMNS", 1)
@@ -58,6 +64,27 @@ def wide_world(seed: int) -> World:
         return make_world(network, chip, prune=False, cuts=seed % 3 > 0, bands=True)
     finally:
         patch.undo()
+
+
+def random_chain(rng: random.Random) -> Network:
+    """Windows behind windows on a wide map, now and then with a sum across two of them."""
+    b = NetworkBuilder("chain")
+    x = b.input("x", (1, rng.randint(1, 3), rng.randint(4, 7), rng.randint(18, 34)))
+    for _ in range(rng.randint(2, 4)):
+        sort, before = rng.choice(("conv", "conv", "depthwise", "pool", "sum")), x
+        if sort == "conv":
+            kernel = rng.choice((3, 3, 5))
+            x = b.conv(
+                x, rng.randint(1, 4), kernel, padding="same", stride=rng.choice((1, 1, 1, 2))
+            )
+        elif sort == "depthwise":
+            x = b.depthwise(x, 3, padding=1, activation="relu")
+        elif sort == "pool":
+            x = b.max_pool(x, 3, 1, padding=1)
+        else:
+            x = b.add(b.conv(x, x.shape[1], 3, padding=1), before)
+    b.output(x)
+    return b.build().with_dtype("int8")
 
 
 @cache
@@ -136,7 +163,7 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
     assert {kind for kind in expected if not found[kind]} == set()
 
 
-@pytest.mark.parametrize("seed", SEEDS[:18])
+@pytest.mark.parametrize("seed", [*SEEDS[:18], *CHAINS])
 def test_bands_take_the_space_and_move_the_bytes_of_their_candidate(seed: int) -> None:
     world, decisions = plans(seed)
     for decision in decisions:
@@ -205,7 +232,7 @@ def test_no_band_cuts_what_takes_slices_of_constants_without_loops() -> None:
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 def test_programs_in_bands_compute_what_the_network_does(objects, tmp_path) -> None:
-    run_programs(objects, tmp_path, range(24))
+    run_programs(objects, tmp_path, (*range(24), *CHAINS[:6]))
 
 
 @pytest.mark.heavy
@@ -215,7 +242,7 @@ def test_many_programs_in_bands(objects, tmp_path, part: int) -> None:
     run_programs(objects, tmp_path, range(40 * part, 40 * part + 40))
 
 
-def run_programs(objects, folder, seeds: range) -> None:
+def run_programs(objects, folder, seeds: Sequence[int]) -> None:
     batch = Batch(objects, folder)
     made = []
     for seed in seeds:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Final
 
@@ -45,17 +46,48 @@ class _Family:
     streams_weights: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """Pipelines of one group, cutting and depth that wait for their spans."""
+@dataclass(slots=True)
+class _Pipelines:
+    """Pipelines of one cutting and depth, and the options that run as they do.
 
-    known: (
-        Ints  # (family work dram variant compute energy early late enter and of constants, options)
-    )
+    Blocks of a network that are alike have the same ones: they are timed once.
+
+    Attributes
+    ----------
+    known : list of int64 array (9 and constants, options)
+        Family, work, dram, variant, compute, energy, early, late, enter and of constants, of those
+        that wait.
+    ends : int64 array (8, options) or None
+        Once they are timed: see `_ends`.
+    """
+
     compute: Ints  # (tiles,)
     load: Ints  # (options, tiles), as the next two
     store: Ints
     written: Ints
+    known: list[Ints]
+    ends: Ints | None = None
+
+    def key(self, depth: int) -> bytes:
+        """The same for pipelines that are alike."""
+        found = blake2b(repr((depth, self.load.shape)).encode(), digest_size=32)
+        for array in (self.compute, self.load, self.store, self.written):
+            found.update(np.ascontiguousarray(array).data)
+        return found.digest()
+
+    def settle(self, ends: Ints) -> None:
+        """Keep what was found, and nothing else."""
+        self.ends = ends
+        self.compute = self.load = self.store = self.written = ends[:0]
+
+
+def _ends(spans: Spans) -> Ints:
+    """Rows of an option that are ends of pipelines."""
+    window = spans.window
+    return np.stack((
+        spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, window.window_cycles,
+        window.queue_cycles, window.first_cycles, window.ahead_cycles, window.behind_cycles,
+    ))  # fmt: skip
 
 
 class Pricer:
@@ -73,10 +105,13 @@ class Pricer:
         #: recipe and heights of each group, and its first variant
         self._groups: list[tuple[Recipe, tuple[int, ...]]] = []
         self._bases: list[int] = [0]
-        self._pending: dict[tuple[int, int], list[_Pending]] = {}
+        #: all pipelines by what makes them alike; those to be timed by tiles and depth
+        self._pipelines: dict[bytes, _Pipelines] = {}
+        self._pending: dict[tuple[int, int], list[_Pipelines]] = {}
         self._waiting = 0
-        #: options, one a column: family, duration, dma, least dma, work, dram, variant, compute
-        self._done: list[Ints] = []
+        #: what is known of options, one a column, and the ends of their pipelines
+        self._known: list[Ints] = []
+        self._ends: list[Ints] = []
         self._bands = BandPricer(capacity_bytes, cut, transfer_fj)
 
     def add(self, group: Group) -> None:
@@ -144,8 +179,8 @@ class Pricer:
         # options without transfers last as long as they compute
         settled = known[:, still]
         none = np.zeros_like(settled[4])
-        still_window = Window(settled[4], none, none, none, none)
-        self._record(settled, Spans(settled[4], none, none, still_window))
+        lasts, window = settled[4], Window(settled[4], none, none, none, none)
+        self._record(settled, _ends(Spans(lasts, none, none, window)))
         moving = ~still
         if moving.any():
             self._wait(group, _loads(group, table, uses), pattern[moving], known[:, moving])
@@ -160,11 +195,23 @@ class Pricer:
             cutting, depth = divmod(int(variant[begin]) - self._bases[-2], len(DEPTHS))
             first, last = spans[cutting]
             load, store, written = (array[pattern[begin:end], first:last] for array in transfers)
-            pending = _Pending(known[:, begin:end], group.compute[first:last], load, store, written)
-            self._pending.setdefault((last - first, DEPTHS[depth]), []).append(pending)
-            self._waiting += 4 * load.size
+            self._await(
+                _Pipelines(group.compute[first:last], load, store, written, [known[:, begin:end]]),
+                DEPTHS[depth],
+            )
         if self._waiting > _MOST_PENDING:
             self._time()
+
+    def _await(self, pipelines: _Pipelines, depth: int) -> None:
+        """Have pipelines timed, unless there are others like them."""
+        same = self._pipelines.setdefault(pipelines.key(depth), pipelines)
+        if same is pipelines:
+            self._pending.setdefault((pipelines.load.shape[1], depth), []).append(pipelines)
+            self._waiting += 4 * pipelines.load.size
+        elif same.ends is None:
+            same.known += pipelines.known
+        else:
+            self._record(pipelines.known[0], same.ends)
 
     def _family_numbers(self, group: Group, table: Ints, uses: list[Use]) -> Ints:
         """Family of each pattern; every pattern has one use a map."""
@@ -190,38 +237,51 @@ class Pricer:
 
     def _time(self) -> None:
         for (_, depth), batch in self._pending.items():
-            options = [len(pending.load) for pending in batch]
+            options = [len(one.load) for one in batch]
             spans = pipeline_spans(
-                np.repeat(np.stack([pending.compute for pending in batch]), options, axis=0),
-                np.concatenate([pending.load for pending in batch]),
-                np.concatenate([pending.store for pending in batch]),
-                np.concatenate([pending.written for pending in batch]),
+                np.repeat(np.stack([one.compute for one in batch]), options, axis=0),
+                np.concatenate([one.load for one in batch]),
+                np.concatenate([one.store for one in batch]),
+                np.concatenate([one.written for one in batch]),
                 depth,
                 self._cut,
             )
-            known = np.concatenate([pending.known for pending in batch], axis=1)
-            self._record(known, spans)
+            ends = np.split(_ends(spans), np.cumsum(options)[:-1], axis=1)
+            for one, own in zip(batch, ends, strict=True):
+                one.settle(own)
+                for known in one.known:
+                    self._record(known, own)
         self._pending, self._waiting = {}, 0
 
-    def _record(self, known: Ints, spans: Spans) -> None:
-        family, work, dram, variant, compute, energy, early, late, *first = known
+    def _record(self, known: Ints, ends: Ints) -> None:
+        self._known.append(known)
+        self._ends.append(ends)
+
+    def _options(self) -> Ints:
+        """Options in one piece, one a column: family, prices, variant, compute."""
+        self._time()
+        banded = self._bands.options()
+        if not self._known:
+            return banded
+        family, work, dram, variant, compute, energy, early, late, *first = np.concatenate(
+            self._known, axis=1
+        )
+        duration, dma, least, window, queue, loads, ahead, behind = np.concatenate(
+            self._ends, axis=1
+        )
         enter, space, one, some = first
-        window = spans.window
-        self._done.append(np.stack((
-            family, spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, work, dram,
-            window.window_cycles, window.queue_cycles, window.first_cycles,
+        plain = np.stack((
+            family, duration, dma, least, work, dram, window, queue, loads,
             # more of these is better
-            -window.ahead_cycles, -window.behind_cycles, early, late, -enter,
-            space, -one, -some, energy, variant, compute,
-        )))  # fmt: skip
+            -ahead, -behind, early, late, -enter, space, -one, -some, energy, variant, compute,
+        ))  # fmt: skip
+        return np.concatenate((plain, banded), axis=1)
 
     def candidates(self) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
         """Candidates and the recipe of each, in order of their parts."""
-        self._time()
-        self._done.append(self._bands.options())
-        if not sum(options.shape[1] for options in self._done):
+        options = self._options()
+        if not options.shape[1]:
             return (), ()
-        options = np.concatenate(self._done, axis=1)
         # rows of the keys, the last first: families, then prices, equals by variant
         options = options[:, np.lexsort(options[_VARIANT::-1])]
         if self._prune:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from plan_fixture import make_world, random_chip, random_network, with_capacity
 
+from spm_opt import fusion_prices
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.cpsat.model import build
 from spm_opt.cpsat.search import Budget, search
@@ -21,7 +22,9 @@ from spm_opt.fusion_dominance import _RULES, essential
 from spm_opt.fusion_prices import undominated
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
+from spm_opt.pipeline import Spans, pipeline_spans
 from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
+from spm_opt.tiling import Ints
 
 Maps = tuple[int, ...]
 
@@ -54,6 +57,38 @@ def random_problem(seed: int, prune: bool) -> Problem:
     rng = random.Random(seed)
     network = random_network(rng, layers=5)
     return make_world(network, random_chip(rng, network), prune).problem
+
+
+def chain_of(layers: int) -> Network:
+    """Convolutions that are all alike."""
+    b = NetworkBuilder("chain")
+    x = b.input("x", (1, 4, 24, 16))
+    for _ in range(layers):
+        x = b.conv(x, 4, 3, padding=1)
+    b.output(x)
+    return b.build()
+
+
+def test_pipelines_of_layers_that_are_alike_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def counted(compute: Ints, *rest: object) -> Spans:
+        timed[-1] += len(compute)
+        return pipeline_spans(compute, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fusion_prices, "pipeline_spans", counted)
+    found: list[tuple[Candidate, ...]] = []
+    # also where they come when those like them are timed already
+    for most in (fusion_prices._MOST_PENDING, 0):
+        monkeypatch.setattr(fusion_prices, "_MOST_PENDING", most)
+        for layers in (16, 24):
+            network = chain_of(layers)
+            chip = with_capacity(random_chip(random.Random(0), network), 4096)
+            timed.append(0)
+            found.append(make_world(network, chip, cuts=False, bands=False).problem.candidates)
+    assert timed[0] == timed[1] == timed[2] == timed[3] > 0
+    assert len(found[1]) > 1.4 * len(found[0])
+    assert found[2:] == found[:2]
 
 
 # --------------------------------------------------------------------------- Pareto sets

@@ -277,7 +277,7 @@ class _Machine:
     def _drain(self, queue: deque[Command]) -> bool:
         """Run what can be run now; whether anything was."""
         ran = False
-        while queue and all(other in self.ended for other in queue[0].waits):
+        while queue and self.ended.keys() >= set(queue[0].waits):
             self._start(queue.popleft())
             ran = True
         return ran

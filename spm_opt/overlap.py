@@ -57,10 +57,39 @@ def overlap(layout: Layout, dram: Dram, policies: Sequence[str] = POLICIES) -> T
 
     Transfers of a step run beside the steps around it as far as their buffers are there.
     """
-    shop = _Shop(layout)
-    orders = [list(run(layout, dram).transfers)]
+    return order_queue(layout, dram, policies).timeline()
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """An order of all transfers, before every command is timed.
+
+    Attributes
+    ----------
+    latency_cycles : int
+        End of the last command.
+    barrier_cycles : int
+        The same in the order, and under the barriers, of the joint model.
+    """
+
+    shop: _Shop
+    order: Sequence[Transfer]
+    latency_cycles: int
+    barrier_cycles: int
+
+    def timeline(self) -> Timeline:
+        """Every command with its cycles."""
+        return self.shop.timed(self.order)
+
+
+def order_queue(layout: Layout, dram: Dram, policies: Sequence[str] = POLICIES) -> Queue:
+    """The shortest order of the transfers that is found: that of the joint model, or a policy's."""
+    shop, modelled = _Shop(layout), run(layout, dram)
+    orders = [list(modelled.transfers)]
     orders += [_Dispatch(shop, dram, policy).order() for policy in policies]
-    return shop.timed(min(orders, key=shop.latency_cycles))
+    timed = [(shop.latency_cycles(order), number) for number, order in enumerate(orders)]
+    latency, number = min(timed)
+    return Queue(shop, orders[number], latency, modelled.latency_cycles)
 
 
 class _Shop:

@@ -13,10 +13,9 @@ from spm_opt.fusion import Recipe
 from spm_opt.late import claim_late
 from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
-from spm_opt.overlap import POLICIES, overlap
+from spm_opt.overlap import POLICIES, order_queue
 from spm_opt.problem import Problem
 from spm_opt.site import Site
-from spm_opt.timeline import run
 from spm_opt.widen import widen
 
 
@@ -82,7 +81,6 @@ def _layouts(world: World, told: Told, quick: bool) -> Iterator[Layout]:
     yield widen(layout, world.problem.capacity_bytes, told.reserved)
     if any(buffer.shares is not None for buffer in layout.buffers):
         layout = lay_out(told.site, told.problem, told.recipes, told.decision, in_place=False)
-        yield layout
         yield widen(layout, world.problem.capacity_bytes, told.reserved)
 
 
@@ -92,17 +90,17 @@ def _placed(
 ) -> Placed | None:  # fmt: skip
     """A layout with addresses; None where there are none, or no need of them."""
     dram = told.site.hardware.dram
-    timeline = overlap(layout, dram, () if quick else POLICIES)
-    if any(placed.latency_cycles <= timeline.latency_cycles for placed in found):
+    queue = order_queue(layout, dram, () if quick else POLICIES)
+    if any(placed.latency_cycles <= queue.latency_cycles for placed in found):
         return None
     wanted, numbers = rectangles(layout.buffers)
     offsets = place(wanted, problem.capacity_bytes, exact_limit=exact_limit)
     if offsets is None:
         return None
-    modelled = run(layout, dram).latency_cycles
+    timeline = queue.timeline()
     return Placed(
-        decision, told.site, layout, timeline, tuple(offsets[n] for n in numbers), modelled,
-        tiles_and_moves_fj(told.site, timeline),
+        decision, told.site, layout, timeline, tuple(offsets[n] for n in numbers),
+        queue.barrier_cycles, tiles_and_moves_fj(told.site, timeline),
     )  # fmt: skip
 
 

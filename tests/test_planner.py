@@ -97,8 +97,7 @@ class Plans:
             (planner, "assemble"): lambda placed, provenance: (provenance, placed),
             (planner_placing, "lay_out"): self.lay_out,
             (planner_search, "roofline_cycles"): lambda network, hardware: 0,
-            (planner_placing, "run"): lambda layout, dram: layout.timeline,
-            (planner_placing, "overlap"): lambda layout, dram, policies: layout.timeline,
+            (planner_placing, "order_queue"): lambda layout, dram, policies: layout.queue,
             (planner_placing, "widen"): lambda layout, capacity_bytes, reserved: layout,
         }
         for (module, name), stand_in in stand_ins.items():
@@ -124,7 +123,10 @@ class Plans:
         timeline = SimpleNamespace(
             latency_cycles=latency, transfers=[SimpleNamespace(moved_bytes=moved)]
         )
-        return SimpleNamespace(buffers=buffers, timeline=timeline)
+        queue = SimpleNamespace(
+            latency_cycles=latency, barrier_cycles=latency, timeline=lambda: timeline
+        )
+        return SimpleNamespace(buffers=buffers, queue=queue)
 
 
 def fits_somehow(items: list[Rectangle], capacity: int) -> bool:

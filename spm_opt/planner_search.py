@@ -277,7 +277,8 @@ class Search:
                     return
                 wanted = self.prices(problem)
                 solved = solve_dynamic(problem, wanted, self._followed, self.clock.over)
-                if self.place(solved, simpler):
+                # no timeline of a decision is shorter than its relaxation
+                if self._value(solved) >= self._least() or self.place(solved, simpler):
                     break
 
     def _best_overlap(self, share: int, problem: Problem) -> Solved:

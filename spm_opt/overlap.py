@@ -52,14 +52,6 @@ class _Job:
     behind: int
 
 
-def overlap(layout: Layout, dram: Dram, policies: Sequence[str] = POLICIES) -> Timeline:
-    """The shortest timeline of `layout` that is found.
-
-    Transfers of a step run beside the steps around it as far as their buffers are there.
-    """
-    return order_queue(layout, dram, policies).timeline()
-
-
 @dataclass(frozen=True, slots=True)
 class Queue:
     """An order of all transfers, before every command is timed.
@@ -83,7 +75,10 @@ class Queue:
 
 
 def order_queue(layout: Layout, dram: Dram, policies: Sequence[str] = POLICIES) -> Queue:
-    """The shortest order of the transfers that is found: that of the joint model, or a policy's."""
+    """The shortest order of the transfers that is found: that of the joint model, or a policy's.
+
+    Transfers of a step run beside the steps around it as far as their buffers are there.
+    """
     shop, modelled = _Shop(layout), run(layout, dram)
     orders = [list(modelled.transfers)]
     orders += [_Dispatch(shop, dram, policy).order() for policy in policies]

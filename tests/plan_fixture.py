@@ -22,12 +22,11 @@ from spm_opt.graph.ops import Concat, Slice
 from spm_opt.hardware import ComputeArray, Dram, Hardware, Scratchpad, Unrolling
 from spm_opt.layout import Layout, lay_out
 from spm_opt.layout_space import rectangles
-from spm_opt.overlap import overlap
+from spm_opt.overlap import order_queue
 from spm_opt.parts import source_order
 from spm_opt.problem import Candidate, Problem, led, written
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
-from spm_opt.timeline import run
 from spm_opt.widen import widen
 
 MADE = Provenance(
@@ -341,7 +340,8 @@ def schedule_of(world: World, decision: Decision, wide: bool = False) -> Schedul
     if max(ends) > world.site.hardware.spm.capacity_bytes:
         return None
     dram = world.site.hardware.dram
-    timeline, modelled = overlap(layout, dram), run(layout, dram).latency_cycles
+    queue = order_queue(layout, dram)
+    timeline, modelled = queue.timeline(), queue.barrier_cycles
     placed = Placed(decision, told.site, layout, timeline, tuple(offsets), modelled)
     return assemble(placed, replace(MADE, objective_value=placed.latency_cycles))
 

@@ -26,7 +26,7 @@ from spm_opt.commands import lower
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, solve_dynamic
 from spm_opt.layout import Layout, lay_out
-from spm_opt.overlap import overlap
+from spm_opt.overlap import order_queue
 from spm_opt.problem import Overlap, Problem
 from spm_opt.simulate import simulate
 from spm_opt.timeline import Timeline, run
@@ -45,7 +45,7 @@ class Case:
     wide: Layout
 
     def timed(self, layout: Layout) -> Timeline:
-        return overlap(layout, self.world.site.hardware.dram)
+        return order_queue(layout, self.world.site.hardware.dram).timeline()
 
 
 def by_lot(seeds: range, plans: int = 4) -> Iterator[Case]:
@@ -152,7 +152,7 @@ def test_the_bound_is_below_what_barriers_allow_and_above_nothing_less() -> None
             lower_than += least < barriers.latency_cycles
             layout = lay_out(world.site, world.problem, world.recipes, barriers.decision)
             wide = widen(layout, world.problem.capacity_bytes)
-            assert least <= overlap(wide, world.site.hardware.dram).latency_cycles
+            assert least <= order_queue(wide, world.site.hardware.dram).latency_cycles
     assert lower_than >= 5
 
 

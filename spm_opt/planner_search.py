@@ -435,6 +435,9 @@ def _stand_in_problems(search: Search) -> Iterator[Problem]:
         yield RESTRICTIONS[strategy](world.problem, world.recipes)
     if params.strategy == "joint" and params.objective != "dram" and search.problem.prefetch:
         yield replace(search.plain, prefetch=False)
+    if not search.found and params.strategy in SIMPLER:
+        # a strategy's own optimum may have no placement: what keeps nothing mostly has one
+        yield RESTRICTIONS["layerwise"](world.problem, world.recipes)
     if not search.found and params.constraints:
         # no baseline may meet what the user demands
         yield replace(search.problem, prefetch=False)

@@ -472,3 +472,21 @@ def test_where_time_is_short_the_simpler_strategies_are_searched_first(monkeypat
     assert joint.verified
     monkeypatch.setattr(planner_search, "SIMPLER", ())
     assert joint.latency_cycles < solved(network, chip, orders=1, aliases=False).latency_cycles
+
+
+@pytest.mark.parametrize("strategy", ["fuse", "pin"])
+def test_there_is_a_plan_however_short_the_limit(monkeypatch, strategy: str) -> None:
+    """Also where the strategy's own optimum cannot be placed at once."""
+    asked: list[Problem] = []
+    place_decision = planner_search.place_decision
+
+    def first_fails(world, found, *rest):
+        asked.append(found)
+        return None if len(asked) == 1 else place_decision(world, found, *rest)
+
+    monkeypatch.setattr(planner_search, "place_decision", first_fails)
+    network = random_network(random.Random(1))
+    chip = random_chip(random.Random(1))
+    schedule = planner.plan(network, chip, SolveParams(strategy=strategy, time_limit=1e-6))
+    assert len(asked) == 2
+    assert verify(schedule) == ()

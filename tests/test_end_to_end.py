@@ -136,7 +136,7 @@ def test_a_scratchpad_that_is_too_small_gets_one_message(capsys, tmp_path):
 def test_ctrl_c_returns_the_best_schedule_so_far():
     command = "import sys; from spm_opt.cli import main; sys.exit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", command, "solve", "efficientnet_b0", "--json",
+        [sys.executable, "-u", "-c", command, "solve", "mobilenet_v1", "--json",
          "--time-limit", "600", "--workers", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=Path(__file__).resolve().parent.parent, env=os.environ,

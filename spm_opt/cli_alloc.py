@@ -63,14 +63,18 @@ def alloc(
     listed = read_buffers(buffers)
     regions = tuple(_region(text) for text in region or ())
     began = time.perf_counter()
-    found = allocate(
-        listed,
-        None if capacity is None else _size("--capacity", capacity),
-        alignment=_size("--align", align),
-        regions=regions,
-        time_limit=time_limit,
-        seed=seed,
-    )
+    try:
+        found = allocate(
+            listed,
+            None if capacity is None else _size("--capacity", capacity),
+            alignment=_size("--align", align),
+            regions=regions,
+            time_limit=time_limit,
+            seed=seed,
+        )
+    except InputError as error:
+        # the others are about options
+        raise (error.in_file(str(buffers)) if _is_in_file(error) else error) from None
     seconds = time.perf_counter() - began
     _write(output, plot, listed, found, regions)
     if as_json:
@@ -161,6 +165,11 @@ def _misfit(found: Allocation, regions: Sequence[Region]) -> list[str]:
         f"tightest   at time {found.crowd.time}: {found.crowd.load} bytes alive in "
         f"{len(names)} buffers: {shown}",
     ]
+
+
+def _is_in_file(error: InputError) -> bool:
+    """Whether an error names a buffer, or all of them, rather than an option."""
+    return (error.field or "").startswith("buffer")
 
 
 def _region(text: str) -> Region:

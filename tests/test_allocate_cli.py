@@ -177,3 +177,12 @@ def test_a_wrong_option_gets_one_message(gadget, capsys, options, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_buffers(tmp_path / "none.csv")
+
+
+def test_buffers_that_contradict_one_another_are_named_with_their_file(tmp_path, capsys):
+    path = tmp_path / "fixed.csv"
+    path.write_text("id,lower,upper,size,offset\na,0,4,8,4\nb,3,9,8,8\n")
+    assert main(["alloc", str(path), "--capacity", "64"]) == 1
+    assert capsys.readouterr().err.startswith(f"spm-opt: error: {path}: buffer 'b': offset: ")
+    assert main(["alloc", str(path), "--time-limit", "-1"]) == 1
+    assert str(path) not in capsys.readouterr().err

@@ -55,6 +55,34 @@ def in_bands(site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision
     return _Teller(site, problem, recipes, decision, cut).told()
 
 
+def clashing(problem: Problem, recipes: tuple[Recipe, ...], decision: Decision) -> frozenset[int]:
+    """Maps that a group in bands of `decision` cuts, and of which another group cuts channels."""
+    chosen = [problem.candidates[k] for k in decision.candidates]
+    cut = _maps_in_bands(chosen, recipes)
+    return cut & {t for c in chosen if _cuts_channels(recipes[c.recipe]) for t in _touched(c)}
+
+
+def beside_bands(problem: Problem, recipes: tuple[Recipe, ...], decision: Decision) -> Problem:
+    """`problem` without what cuts the channels of maps that bands of `decision` cut."""
+    cut = _maps_in_bands([problem.candidates[k] for k in decision.candidates], recipes)
+    return problem.only(
+        lambda c: not _cuts_channels(recipes[c.recipe]) or cut.isdisjoint(_touched(c))
+    )
+
+
+def _maps_in_bands(chosen: Iterable[Candidate], recipes: tuple[Recipe, ...]) -> frozenset[int]:
+    return frozenset(t for c in chosen if recipes[c.recipe].bands for t in _touched(c))
+
+
+def _touched(candidate: Candidate) -> tuple[int, ...]:
+    return (*candidate.reads, *candidate.streams, *candidate.keeps, *candidate.stores)
+
+
+def _cuts_channels(recipe: Recipe) -> bool:
+    """Whether a group needs channels of its maps one after another."""
+    return recipe.axis != "rows" or (recipe.part is not None and recipe.part.channels is not None)
+
+
 class _Teller:
     """Renumbers one decision; holds the tables that its methods share."""
 
@@ -166,10 +194,7 @@ class _Teller:
         site, network = self.site, self.site.network
         columnar, used = set(network.columnar), {*candidate.reads, *candidate.streams}
         made = {*candidate.keeps, *candidate.stores}
-        cuts = recipe.part is not None and recipe.part.channels is not None
-        if (cuts or recipe.axis in ("channels", "blocks")) and columnar & {
-            site.map_names[t] for t in used | made
-        }:
+        if _cuts_channels(recipe) and columnar & {site.map_names[t] for t in used | made}:
             raise BandConflictError
         layers = [site.layer_at(p) for p in range(*recipe.positions)]
         inside = {layer.output for layer in layers}

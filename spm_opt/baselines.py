@@ -24,16 +24,15 @@ def in_one_piece(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
 
 
 def plainly(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
-    """Without what only adds to the plan space: bands, blocks, slices that run together."""
+    """The space of ``--tilings rows``: without bands and blocks."""
     plain = in_one_piece(problem, recipes).only(lambda c: is_plain(c, recipes))
     return plain if len(plain.candidates) < len(problem.candidates) else problem
 
 
 def is_plain(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
-    """Whether a candidate is neither in bands or blocks nor of slices that run together."""
+    """Whether a candidate is neither in bands nor in blocks."""
     recipe = recipes[candidate.recipe]
-    together = recipe.axis == "channels" and candidate.end > candidate.first + 1
-    return not (recipe.bands or together or recipe.axis == "blocks")
+    return not (recipe.bands or recipe.axis == "blocks")
 
 
 def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:

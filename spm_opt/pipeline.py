@@ -270,7 +270,9 @@ class _Queue:
         """Transfers that may not start before `earliest`; their ends, 0 where there is none."""
         there = cycles > 0
         gap = np.where(there, np.maximum(earliest - self.free, 0), 0)
-        self.idle = self.idle + np.where(gap > self.cut.latency_cycles, gap, 0)
+        # a prefetch that is under way when the step begins has had its latency
+        usable = (gap > self.cut.latency_cycles) | (self.free == 0)
+        self.idle = self.idle + np.where(usable, gap, 0)
         self.filled = self.filled + np.maximum(gap - self.cut.cycles, 0)
         ends: Ints = np.where(there, np.maximum(self.free, earliest) + cycles, 0)
         self.free = np.maximum(self.free, ends)

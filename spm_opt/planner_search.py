@@ -15,6 +15,7 @@ from dataclasses import replace
 from math import inf
 
 from spm_opt.assemble import Placed, roofline_cycles
+from spm_opt.banding import beside_bands, clashing
 from spm_opt.baselines import RESTRICTIONS, is_plain, plainly
 from spm_opt.bounds import dram_bound, energy_bound, latency_bound, small_maps
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
@@ -251,13 +252,30 @@ class Search:
                 solved = self._best_overlap(share, problem)
                 if solved.complete and self._value(solved) >= best:
                     return  # with less space, or without bands, it is no better
-                placed = self.place(solved, problem)
+                crossing = replace(_with_room(problem, share), overlap=True)
+                solved = self._without_clashes(solved, crossing)
+                placed = self.place(solved, crossing)
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
                 if problem is not self.plain:
                     disappointed = placed and self._least() == best
                     if self._is_plain(solved):
                         break  # the same in the plain problem
+
+    def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
+        """An optimum of `problem`; where that has bands that clash, the best one beside the bands.
+
+        A map that is cut into columns cannot be cut into channels. No relaxation knows that: so
+        there may be a plan with these bands, where the optimum is none.
+        """
+        decision = solved.decision
+        if decision is None or not clashing(problem, self.world.recipes, decision):
+            return solved
+        beside = beside_bands(problem, self.world.recipes, decision)
+        found = solve_dynamic(beside, self.prices(beside), self._followed, self.clock.over)
+        if found.decision is None:
+            return solved
+        return replace(found, decision=translated(found.decision, beside, problem))
 
     def _overlap_simpler(self) -> None:
         """Plans of the simpler strategies, where time may end before a joint one crosses steps.
@@ -364,7 +382,7 @@ class Search:
 
     def _ladder(self, solved: Solved, whole: Problem) -> Iterator[Solved]:
         """Optima of relaxations, each easier to place than the one before."""
-        yield solved
+        yield self._without_clashes(solved, whole)
         states = STATES[-1] if solved.complete else STATES[0]
         problems = [_with_room(whole, share) for share in SHRINKING]
         if self.objective == "dram" and whole.prefetch:
@@ -374,7 +392,7 @@ class Search:
             easier = solve_dynamic(problem, self.prices(problem), states, self.clock.over)
             if easier.decision is None:
                 return
-            yield easier
+            yield self._without_clashes(easier, problem)
 
     def _improve_with_cpsat(self) -> None:
         from spm_opt.cpsat.improve import improve

@@ -24,7 +24,7 @@ from plan_fixture import (
 from values_oracle import run as computed
 
 from spm_opt import fusion_bands
-from spm_opt.banding import BandConflictError, in_bands
+from spm_opt.banding import BandConflictError, beside_bands, clashing, in_bands
 from spm_opt.commands import lower
 from spm_opt.decision import Decision
 from spm_opt.emit.c_project import emit_project
@@ -339,3 +339,22 @@ def test_a_plan_in_bands_is_emitted_and_run_by_its_users(tmp_path) -> None:
     emit_c(schedule, tmp_path)
     ran = run_c(tmp_path)
     assert ran.bytes_loaded + ran.bytes_stored == schedule.claims.dram_bytes
+
+
+def test_bands_beside_slices_of_a_map_give_way_to_bands_alone() -> None:
+    """Some lot draws bands and slices of one map: it clashes, and is told without the slices."""
+    clashes = 0
+    for seed in range(40):
+        world = wide_world(seed)
+        decision = random_decision(random.Random(seed), world.problem)
+        if decision is None or not clashing(world.problem, world.recipes, decision):
+            continue
+        clashes += 1
+        with pytest.raises(BandConflictError):
+            in_bands(world.site, world.problem, world.recipes, decision)
+        beside = beside_bands(world.problem, world.recipes, decision)
+        assert set(beside.candidates) < set(world.problem.candidates)
+        kept = random_decision(random.Random(seed), beside)
+        if kept is not None:
+            assert not clashing(beside, world.recipes, kept)
+    assert clashes

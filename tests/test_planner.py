@@ -460,7 +460,7 @@ def two_orders() -> tuple[Network, Hardware]:
     return net.build(), load_hardware("mobile_npu")
 
 
-@pytest.mark.parametrize("seed", [7, 27, 30])
+@pytest.mark.parametrize("seed", [0, 7, 15])
 def test_where_time_is_short_the_simpler_strategies_are_searched_first(monkeypatch, seed: int):
     # the time ends before the joint plan may cross steps
     search = planner_search.Search

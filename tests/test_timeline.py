@@ -69,11 +69,15 @@ def simulated(
 
 
 def kept_busy(transfers: list[tuple[int, int]], cut: Cut) -> tuple[int, int]:
-    """Cycles that transfers keep the queue from others: with what cutting costs, and at least."""
+    """Cycles that transfers keep the queue from others: with what cutting costs, and at least.
+
+    What was begun before the step may go on, without a latency, until its first transfer.
+    """
     gaps = [b - a for (_, a), (b, _) in pairwise([(0, 0), *transfers])]
     last = transfers[-1][1] if transfers else 0
     lost = last - sum(max(gap - cut.cycles, 0) for gap in gaps)
-    return lost, last - sum(gap for gap in gaps if gap > cut.latency_cycles)
+    usable = [gap for gap in gaps[1:] if gap > cut.latency_cycles]
+    return lost, last - sum(gaps[:1]) - sum(usable)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -202,7 +202,7 @@ def plan_all(
 def _collecting_rarely() -> Iterator[None]:
     """Look for garbage in cycles less often: planning makes records by the million, and no cycles.
 
-    It took a tenth to a third of what bert_base's and densenet121's candidates take.
+    It took a tenth of the time of bert_base's candidates.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(MANY_RECORDS, *thresholds[1:])

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the same draws in every run; `--hypothesis-profile default` draws others
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 DATA = Path(__file__).parent / "data"
 

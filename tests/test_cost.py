@@ -264,6 +264,10 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
     odd = Fraction(10**18 + 9, 10**18 + 7)
     assert ceil_scaled(values, odd).tolist() == [math.ceil(int(v) * odd) for v in values]
     assert ceil_scaled(np.empty((0, 3), dtype=np.int64), odd).shape == (0, 3)
+    # a factor of which a side alone leaves 64 bits
+    long = Fraction(14411518807585568875, 5184721704765755391)
+    assert ceil_scaled(np.array([0, 0, 3]), long).tolist() == [0, 0, math.ceil(3 * long)]
+    assert ceil_scaled(np.array([0, 0]), long).tolist() == [0, 0]
 
 
 # transfers

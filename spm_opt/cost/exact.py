@@ -25,7 +25,7 @@ def ceil_scaled(values: Ints, factor: Fraction) -> Ints:
     """
     numerator, denominator = factor.numerator, factor.denominator
     largest = int(values.max(initial=0))
-    if max(largest * numerator, denominator) < 2**63:
+    if max(largest * numerator, numerator, denominator) < 2**63:
         return -(-values * numerator // denominator)
     exact = [-(-int(value) * numerator // denominator) for value in values.flat]
     return np.array(exact, dtype=np.int64).reshape(values.shape)

@@ -18,6 +18,7 @@ from spm_opt.assemble import Placed, roofline_cycles
 from spm_opt.banding import beside_bands, clashing
 from spm_opt.baselines import RESTRICTIONS, is_plain, plainly
 from spm_opt.bounds import dram_bound, energy_bound, latency_bound, small_maps
+from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
 from spm_opt.fusion_dominance import essential
@@ -114,6 +115,8 @@ class Search:
         #: weights in place of those of the objective, where that is no sum
         self.weights: Prices | None = None
         self.found: list[Placed] = []
+        #: decisions that placements were sought for: with how much patience, and whether one was found
+        self._tried: dict[Decision, tuple[float, bool]] = {}
         #: whether a search over everything found that there is no plan
         self.impossible = False
         self._impossible_in_one_piece = False
@@ -329,9 +332,16 @@ class Search:
         return solved.dram_bytes if self.objective == "dram" else solved.latency_cycles
 
     def place(self, solved: Solved, problem: Problem, exact_limit: float = QUICK_LIMIT) -> bool:
+        """Place an optimum; tells whether that succeeded, now or when it was placed before."""
         if solved.decision is None:
             return False
-        return self.add(place_decision(self.world, problem, solved.decision, exact_limit))
+        decision = translated(solved.decision, problem, self.world.problem)
+        patience, succeeded = self._tried.get(decision, (0.0, False))
+        if succeeded or patience >= exact_limit:
+            return succeeded
+        placed = place_decision(self.world, self.world.problem, decision, exact_limit)
+        self._tried[decision] = exact_limit, placed is not None
+        return self.add(placed)
 
     def add(self, placed: Placed | None) -> bool:
         """Take a placed plan in; tells whether there was one."""

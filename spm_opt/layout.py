@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from spm_opt.decision import Decision
 from spm_opt.fusion import Recipe, layer_tile_cycles, part_cycles, recipe_chain, seen_columns
 from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
-from spm_opt.layout_channels import block_program, channel_program
+from spm_opt.layout_channels import tile_program
 from spm_opt.layout_ledger import Ledger, Lies, Program, row_spans, source, step_of, targets
 from spm_opt.layout_moves import Moves, dram_addresses
 from spm_opt.parts import Part
@@ -144,10 +144,8 @@ class _Writer:
         recipe = self.recipes[candidate.recipe]
         if recipe.elided:
             return Program(step_of(self.site, recipe, 1), loads=[[]], stores=[[]], computes=[[]])
-        if recipe.axis == "channels":
-            return channel_program(self.ledger, step, candidate, recipe)
-        if recipe.axis == "blocks":
-            return block_program(self.ledger, step, candidate, recipe)
+        if recipe.axis in ("channels", "blocks"):
+            return tile_program(self.ledger, step, candidate, recipe)
         return self._row_program(step, candidate, recipe)
 
     def _row_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:

@@ -1,184 +1,139 @@
 """Steps in tiles of output channels: all rows of a few channels at a time, or blocks of some rows.
 
-Constants come with their tile, and inputs too where the operator treats channels apart.
+Constants come with their tile, and inputs too where the operator treats channels apart. Where a
+tile runs through several layers, what one hands on to the next is there for the tile alone.
 """
 
 from __future__ import annotations
 
-from spm_opt.fusion import Recipe, channel_cuts, part_cycles, recipe_chain
-from spm_opt.fusion_blocks import Blocks, block_computes, blocks
+from dataclasses import dataclass
+
+from spm_opt.fusion import Recipe
+from spm_opt.fusion_blocks import Blocks, block_computes, moved_rows, recipe_blocks, tile_borne
 from spm_opt.graph.network import Layer
 from spm_opt.layout_ledger import Ledger, Lies, Program, row_spans, source, step_of, targets
-from spm_opt.parts import Part
-from spm_opt.parts_space import channel_weight_bytes, tile_inputs
+from spm_opt.parts_space import channel_weight_bytes
 from spm_opt.problem import Candidate
 from spm_opt.schedule import Compute
-from spm_opt.tiling import Chain, Channels, input_channels, slice_row_bytes
+from spm_opt.tiling import Channels, Rows, input_channels, slice_row_bytes
 
 
-def channel_program(ledger: Ledger, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-    """A step that makes all rows of a few output channels at a time."""
-    part = recipe.part or ledger.site.parts[candidate.first]
-    layer = ledger.site.network.layers[part.layer]
-    cuts = channel_cuts(layer, part, (recipe.height,))
-    tiles = [channels for _, channels in row_spans(cuts.tiles)]
-    program = Program(step_of(ledger.site, recipe, len(tiles)))
-    program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
-    chain = recipe_chain(ledger.site, recipe)
-    buffers = _tiled_inputs(ledger, step, candidate, recipe, chain, tiles, program)
-    weights = _tiled_weights(ledger, step, part, recipe, tiles, program)
-    output = _tiled_output(ledger, step, candidate, layer, part, recipe, tiles, program)
-    for tile, channels in enumerate(tiles):
-        cycles = part_cycles(ledger.site, layer, channels, chain)
-        program.computes.append([Compute(
-            layer.name, step, tile, (0, layer.rows), channels,
-            tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
-            0, int(cycles[0]),
-        )])  # fmt: skip
-    return program
+def tile_program(ledger: Ledger, step: int, candidate: Candidate, recipe: Recipe) -> Program:
+    """A step in tiles of output channels, in blocks or not."""
+    return _Tiles(ledger, step, candidate, recipe, recipe_blocks(ledger.site, recipe)).program()
 
 
-def _tile_buffer(
-    ledger: Ledger, kind: str, step: int, name: str, channels: Channels, depth: int,
-    tiles: list[tuple[int, int]], rows: int,
-) -> int:  # fmt: skip
-    # the first tile is as wide as any
-    unit = rows * slice_row_bytes(ledger.site.network, name, tiles[0])
-    return ledger.add(kind, name, depth, unit, step, step + 1, channels)
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Writes one step; holds what its methods share."""
 
+    ledger: Ledger
+    step: int
+    candidate: Candidate
+    recipe: Recipe
+    found: Blocks
 
-def _tiled_inputs(
-    ledger: Ledger, step: int, candidate: Candidate, recipe: Recipe, chain: Chain,
-    tiles: list[tuple[int, int]], program: Program,
-) -> dict[str, int]:  # fmt: skip
-    """Channelwise inputs come with each tile, the others whole with the first."""
-    part = recipe.part or ledger.site.parts[candidate.first]
-    layer = ledger.site.network.layers[part.layer]
-    by_tile = tile_inputs(ledger.site.network, layer, recipe.height)
-    inputs = input_channels(ledger.site.network, layer, part.channels)
-    found: dict[str, int] = {}
-    for name, need in chain.needs.items():
-        rows = ledger.site.network.tensors[name].rows
-        lies = source(ledger.site, candidate, name, inputs[name])
-        if lies.map in candidate.reads:
-            found[name] = ledger.map(lies.map, step)
-        elif name in by_tile:
-            found[name] = _tile_buffer(
-                ledger, "channel_input", step, name, part.channels, recipe.depth, tiles, rows
-            )
-            for tile, channels in enumerate(tiles):
-                program.loads[tile].append(
-                    ledger.moves.map("load", lies.map, found[name], step, tile, (0, rows), channels)
+    @property
+    def tiles(self) -> list[tuple[int, int]]:
+        """Output channels of each tile."""
+        return [self.found.channels[column] for column in self.found.column.tolist()]
+
+    @property
+    def part(self) -> Channels:
+        """The slice of the layer that runs, None for whole layers."""
+        return None if self.recipe.part is None else self.recipe.part.channels
+
+    def program(self) -> Program:
+        tiles, site, chain = self.tiles, self.ledger.site, self.found.chain
+        program = Program(step_of(site, self.recipe, len(tiles)))
+        program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
+        program.computes = [[] for _ in tiles]
+        buffers = self._inputs(program)
+        for i in reversed(range(len(chain.layers))):
+            layer = site.network.layers[chain.layers[i]]
+            weights = self._weights(chain.layers[i], program)
+            buffers[layer.output] = self._handed_on(layer, i) if i else self._output(layer, program)
+            cycles = block_computes(site, self.found, i)[0].tolist()
+            for tile, rows in row_spans(chain.computed[i]):
+                program.computes[tile].append(Compute(
+                    layer.name, self.step, tile, rows, tiles[tile],
+                    tuple(buffers[operand.tensor] for operand in layer.inputs), weights,
+                    buffers[layer.output], 0, cycles[tile],
+                ))  # fmt: skip
+        return program
+
+    def _buffer(self, kind: str, lies: Lies, count: int, rows: Rows) -> int:
+        """A buffer of `count` tiles, as tall and wide as any."""
+        widest = (0, int(self.found.widths.max()))
+        row_bytes = slice_row_bytes(self.ledger.site.network, lies.tensor, widest)
+        unit = int(rows.count.max()) * row_bytes
+        return self.ledger.add(
+            kind, lies.tensor, count, unit, self.step, self.step + 1, lies.channels
+        )
+
+    def _inputs(self, program: Program) -> dict[str, int]:
+        """What tiles load of their own comes with each, the others with the first of their rows."""
+        site, chain, recipe = self.ledger.site, self.found.chain, self.recipe
+        borne, layer = tile_borne(site, recipe, chain), site.layer_at(recipe.positions[0])
+        # a slice is one of a layer that runs alone
+        channels = {} if self.part is None else input_channels(site.network, layer, self.part)
+        found: dict[str, int] = {}
+        for name, need in chain.needs.items():
+            lies = source(site, self.candidate, name, channels.get(name))
+            if lies.map in self.candidate.reads:
+                found[name] = self.ledger.map(lies.map, self.step)
+            elif name in borne:
+                found[name] = self._tiled_input(lies, need, program)
+            else:
+                found[name] = self.ledger.row_input(
+                    self.step, lies, need, recipe.depth, chain.cuts, program
                 )
+        return found
+
+    def _tiled_input(self, lies: Lies, need: Rows, program: Program) -> int:
+        """Each tile loads its own channels: in blocks of the rows that it needs, else of all."""
+        moved = moved_rows(self.ledger.site, self.recipe, lies.tensor, need)
+        buffer = self._buffer("channel_input", lies, self.recipe.depth, moved)
+        for tile, rows in row_spans(moved):
+            program.loads[tile].append(self.ledger.moves.map(
+                "load", lies.map, buffer, self.step, tile, rows, self.tiles[tile]
+            ))  # fmt: skip
+        return buffer
+
+    def _weights(self, index: int, program: Program) -> tuple[int, ...]:
+        """Constants of a layer, each tile's in a unit of its own."""
+        layer, depth, step = self.ledger.site.network.layers[index], self.recipe.depth, self.step
+        if not layer.weight_bytes:
+            return ()
+        sizes = [channel_weight_bytes(layer, channels) for channels in self.tiles]
+        stream = self.ledger.add(
+            "weight_stream", layer.name, depth, max(sizes), step, step + 1, self.part
+        )
+        for tile, (channels, size) in enumerate(zip(self.tiles, sizes, strict=True)):
+            program.loads[tile].append(
+                self.ledger.moves.weights(index, stream, step, step, tile, channels, size)
+            )
+        return (stream,)
+
+    def _handed_on(self, layer: Layer, i: int) -> int:
+        """What the layers behind the i-th read: gone with the tile."""
+        lies = Lies(-1, layer.output, None)
+        return self._buffer("channel_stripe", lies, 1, self.found.chain.computed[i])
+
+    def _output(self, layer: Layer, program: Program) -> int:
+        kept, stored = targets(self.ledger.site, self.candidate, self.recipe, layer.output)
+        rows = self.found.cuts.tiles
+        if kept is not None:
+            output = self.ledger.map(kept.map, self.step)
         else:
-            found[name] = ledger.row_input(step, lies, need, 1, chain.cuts, program)
-    return found
-
-
-def _tiled_weights(
-    ledger: Ledger, step: int, part: Part, recipe: Recipe, tiles: list[tuple[int, int]],
-    program: Program,
-) -> tuple[int, ...]:  # fmt: skip
-    layer = ledger.site.network.layers[part.layer]
-    if not layer.weight_bytes:
-        return ()
-    sizes = [channel_weight_bytes(layer, channels) for channels in tiles]
-    stream = ledger.add(
-        "weight_stream", layer.name, recipe.depth, max(sizes), step, step + 1, part.channels
-    )
-    for tile, (channels, size) in enumerate(zip(tiles, sizes, strict=True)):
-        program.loads[tile].append(
-            ledger.moves.weights(part.layer, stream, step, step, tile, channels, size)
-        )
-    return (stream,)
-
-
-def _tiled_output(
-    ledger: Ledger, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
-    tiles: list[tuple[int, int]], program: Program,
-) -> int:  # fmt: skip
-    kept, stored = targets(ledger.site, candidate, recipe, layer.output)
-    if kept is not None:
-        output = ledger.map(kept.map, step)
-    else:
-        lies = stored if stored is not None else Lies(-1, layer.output, part.channels)
-        output = _tile_buffer(
-            ledger,
-            "channel_output",
-            step,
-            lies.tensor,
-            lies.channels,
-            recipe.depth,
-            tiles,
-            layer.rows,
-        )
-        program.rolling = {output}
-    if stored is not None:
-        shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
-        for tile, (begin, end) in enumerate(tiles):
-            program.stores[tile].append(
-                ledger.moves.map(
-                    "store", stored.map, output, step, tile, (0, layer.rows),
-                    (begin + shift, end + shift),
-                )
-            )  # fmt: skip
-    return output
-
-
-# ---------------------------------------------------------------- blocks
-
-
-def block_program(ledger: Ledger, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-    """A step in stripes of rows outside and tiles of channels inside."""
-    part = recipe.part or ledger.site.parts[candidate.first]
-    layer, position = ledger.site.network.layers[part.layer], recipe.positions[0]
-    found = blocks(ledger.site, position, part, (recipe.height,), recipe.width)
-    tiles = [found.channels[column] for column in found.column.tolist()]
-    program = Program(step_of(ledger.site, recipe, len(tiles)))
-    program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
-    buffers: dict[str, int] = {}
-    inputs = input_channels(ledger.site.network, layer, part.channels)
-    for name, need in found.chain.needs.items():
-        lies = source(ledger.site, candidate, name, inputs[name])
-        buffers[name] = (
-            ledger.map(lies.map, step)
-            if lies.map in candidate.reads
-            else ledger.row_input(step, lies, need, recipe.depth, found.chain.cuts, program)
-        )
-    weights = _tiled_weights(ledger, step, part, recipe, tiles, program)
-    output = _block_output(ledger, step, candidate, layer, part, recipe, found, program)
-    rows, cycles = found.cuts.tiles, block_computes(ledger.site, layer, found)[0].tolist()
-    for tile, channels in enumerate(tiles):
-        program.computes.append([Compute(
-            layer.name, step, tile, (int(rows.begin[tile]), int(rows.end[tile])), channels,
-            tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
-            0, cycles[tile],
-        )])  # fmt: skip
-    return program
-
-
-def _block_output(
-    ledger: Ledger, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
-    found: Blocks, program: Program,
-) -> int:  # fmt: skip
-    kept, stored = targets(ledger.site, candidate, recipe, layer.output)
-    rows, tiles = found.cuts.tiles, [found.channels[c] for c in found.column.tolist()]
-    if kept is not None:
-        output = ledger.map(kept.map, step)
-    else:
-        lies = stored if stored is not None else Lies(-1, layer.output, part.channels)
-        tallest = int(rows.count.max())
-        output = _tile_buffer(
-            ledger, "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles, tallest
-        )
-        program.rolling = {output}
-    if stored is not None:
-        shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
-        for tile, own in row_spans(rows):
-            begin, end = tiles[tile]
-            program.stores[tile].append(
-                ledger.moves.map(
-                    "store", stored.map, output, step, tile, own, (begin + shift, end + shift)
-                )
-            )
-    return output
+            lies = stored if stored is not None else Lies(-1, layer.output, self.part)
+            output = self._buffer("channel_output", lies, self.recipe.depth, rows)
+            program.rolling = {output}
+        if stored is not None:
+            shift = (stored.channels or (0, 0))[0] - (self.part or (0, 0))[0]
+            for tile, own in row_spans(rows):
+                begin, end = self.tiles[tile]
+                program.stores[tile].append(self.ledger.moves.map(
+                    "store", stored.map, output, self.step, tile, own, (begin + shift, end + shift)
+                ))  # fmt: skip
+        return output

@@ -1,0 +1,172 @@
+"""Runs: several layers in tiles of output channels, where channels stay apart from the second on.
+
+The first layer of a run makes a few channels; those behind it, which treat channels apart (pools,
+element-wise layers, depthwise convolutions, heads of attention), go on with these alone. So only a
+few channels of what the layers hand on are ever there, all rows of them or those of a block, and
+the constants of all layers come and go with their tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import lcm
+from typing import Final
+
+import numpy as np
+
+from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
+from spm_opt.fusion_blocks import (
+    Blocks,
+    block_computes,
+    blocks,
+    moved_rows,
+    tile_borne,
+    tile_bytes,
+    tile_moves,
+)
+from spm_opt.fusion_borders import DEPTHS, Use, aligned, input_uses, streamed
+from spm_opt.fusion_groups import (
+    Group,
+    Recipe,
+    other_place,
+    part_outputs,
+    sorted_borders,
+    sum_of,
+)
+from spm_opt.graph.network import Layer
+from spm_opt.parts import Part
+from spm_opt.parts_space import channel_count, channel_weight_bytes
+from spm_opt.site import Site
+from spm_opt.tiling import Ints, slice_row_bytes
+from spm_opt.units import ceil_div
+
+#: layers of the longest run
+MAX_RUN_LAYERS: Final = 6
+#: widths of a tile that are tried, from the widest that fits on
+WIDTHS: Final = 4
+
+
+def run_groups(site: Site, end: int, longest: int = MAX_RUN_LAYERS) -> Iterator[Group]:
+    """Runs that end with the layer at position `end`, in tiles of output channels.
+
+    A run grows backwards while its layers hand on channels that nobody else reads. Its tiles only
+    take more space: once none fits, nothing longer does.
+    """
+    step = site.layer_at(end).op.channel_step()
+    for first in range(end - 1, max(-1, end - min(longest, MAX_RUN_LAYERS)), -1):
+        if not hands_on(site, first, end):
+            return
+        step = lcm(step, site.layer_at(first).op.channel_step())
+        widths = run_widths(site, (first, end + 1), step)
+        if not widths:
+            return
+        for width in widths:
+            recipe = Recipe((first, end + 1), None, "channels", width, 1, "retain")
+            yield _run_group(site, recipe, (site.layer_at(end).rows,))
+
+
+def hands_on(site: Site, position: int, end: int) -> bool:
+    """Whether layers up to `end`, and nobody else, read a layer's output channel by channel."""
+    network, layer = site.network, site.layer_at(position)
+    count = channel_count(layer)
+    if count < 2 or count != channel_count(site.layer_at(end)):
+        return False
+    if not 0 <= site.last_reader[layer.output] <= end:
+        return False
+    return all(
+        own
+        for reader in network.readers[layer.output]
+        for operand, own in zip(
+            network.layers[reader].inputs,
+            network.sliced_reads[network.layers[reader].name],
+            strict=True,
+        )
+        if operand.tensor == layer.output
+    )
+
+
+def run_widths(site: Site, positions: tuple[int, int], step: int) -> tuple[int, ...]:
+    """Widths of a tile worth trying, widest first: whole groups of every layer, halved again.
+
+    The widest is that whose constants and maps fit the scratchpad.
+    """
+    layers = [site.layer_at(position) for position in range(*positions)]
+    groups, capacity = channel_count(layers[-1]) // step, site.hardware.spm.capacity_bytes
+    found: list[int] = []
+    for shift in range(1, groups.bit_length() + 1):
+        width = ceil_div(groups, 2**shift) * step
+        if width not in found and _tile_space(site, layers, width) <= capacity:
+            found.append(width)
+    return tuple(found[:WIDTHS])
+
+
+def _tile_space(site: Site, layers: list[Layer], width: int) -> int:
+    """Bytes of a tile of all rows, inputs left out."""
+    return sum(
+        channel_weight_bytes(layer, (0, width))
+        + layer.rows * slice_row_bytes(site.network, layer.output, (0, width))
+        for layer in layers
+    )
+
+
+def _run_group(site: Site, recipe: Recipe, heights: tuple[int, ...]) -> Group:
+    """A run in stripes of each of `heights`; of all rows where it is cut into channels alone."""
+    first, end = recipe.positions
+    width = recipe.width if recipe.axis == "blocks" else recipe.height
+    found = blocks(site, recipe.positions, None, heights, width)
+    computes = [block_computes(site, found, i) for i in range(end - first)]
+    constants = [_constants(site, layer, found) for layer in _layers(site, found)]
+    load, moved, streams = (sum_of(arrays) for arrays in zip(*constants, strict=True))
+    own = [depths for _, _, depths in constants if depths.any()]
+    cuts = found.cuts if recipe.axis == "blocks" else replace(found.cuts, heights=(width,))
+    return Group(
+        site.spans[first][0], site.spans[end - 1][1], recipe, cuts,
+        sum_of(cycles for cycles, _ in computes), sum_of(energy for _, energy in computes),
+        load if own else None, streams + _handed_on(site, found), 0, cuts.total(moved), bool(own),
+        sorted_borders(_borders(site, recipe, found)),
+        stream_space=np.min(np.stack(own), axis=0) if own else None,
+    )  # fmt: skip
+
+
+def _layers(site: Site, found: Blocks) -> list[Layer]:
+    return [site.network.layers[index] for index in found.chain.layers]
+
+
+def _constants(site: Site, layer: Layer, found: Blocks) -> tuple[Ints, Ints, Ints]:
+    """Cycles and bytes of each tile's constants; buffers in depths by cuttings. 0 for none."""
+    none = np.zeros((len(DEPTHS), len(found.cuts.heights)), dtype=np.int64)
+    if not layer.weight_bytes:
+        return np.zeros_like(found.column), np.zeros_like(found.column), none
+    dram = site.hardware.dram
+    sizes = np.array([channel_weight_bytes(layer, c) for c in found.channels], dtype=np.int64)
+    moved = moved_bytes_array(dram, sizes)[found.column]
+    space = aligned(site, np.array([[depth * sizes.max()] for depth in DEPTHS], dtype=np.int64))
+    return transfer_cycles_array(dram, moved), moved, none + space
+
+
+def _handed_on(site: Site, found: Blocks) -> Ints:
+    """Space of a tile of the maps between the layers in each cutting."""
+    pairs = zip(_layers(site, found)[1:], found.chain.computed[1:], strict=True)
+    return sum_of(
+        aligned(site, tile_bytes(site, layer.output, rows, found)) for layer, rows in pairs
+    )
+
+
+def _borders(site: Site, recipe: Recipe, found: Blocks) -> list[list[Use]]:
+    chain, position = found.chain, recipe.positions[1] - 1
+    borne = tile_borne(site, recipe, chain)
+    borders = [
+        input_uses(
+            site, t,
+            tile_moves(site, t, moved_rows(site, recipe, t, need), found) if t in borne
+            else streamed(site, t, need, chain.cuts, None),
+            other_place(site, chain, t),
+        )
+        for t, need in chain.needs.items()
+    ]  # fmt: skip
+    last = site.layer_at(position)
+    moves = tile_moves(site, last.output, chain.cuts.tiles, found)
+    part = Part(site.order[position], None, last.weight_bytes)
+    # a piece's channels are as long as those of the map that it is a piece of
+    return [*borders, part_outputs(site, position, site.spans[position][0], part, moves, moves)]

@@ -94,7 +94,7 @@ class Blocks:
 def block_groups(site: Site, position: int) -> Iterator[Group]:
     """All slices of a layer, or those of a group of it, together in blocks."""
     layer, (begin, end) = site.layer_at(position), site.spans[position]
-    heights = _heights(layer)
+    heights = block_heights(layer)
     if not heights or layer.loops is None:
         return
     spans = list(wide_parts(site, position)) if end - begin > 1 else []
@@ -106,7 +106,7 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
                 yield _block_group(site, position, span, part, heights, width)
 
 
-def _heights(layer: Layer) -> tuple[int, ...]:
+def block_heights(layer: Layer) -> tuple[int, ...]:
     """Heights of a few stripes, tallest first; one stripe is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()

@@ -17,8 +17,11 @@ import numpy as np
 
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.fusion_blocks import (
+    STRIPES,
+    WORTH,
     Blocks,
     block_computes,
+    block_heights,
     blocks,
     moved_rows,
     tile_borne,
@@ -36,10 +39,9 @@ from spm_opt.fusion_groups import (
 )
 from spm_opt.graph.network import Layer
 from spm_opt.parts import Part
-from spm_opt.parts_space import channel_count, channel_weight_bytes
+from spm_opt.parts_space import channel_count, channel_weight_bytes, halved
 from spm_opt.site import Site
-from spm_opt.tiling import Ints, slice_row_bytes
-from spm_opt.units import ceil_div
+from spm_opt.tiling import Ints, grow_chain, slice_row_bytes, start_chain
 
 #: layers of the longest run
 MAX_RUN_LAYERS: Final = 6
@@ -48,22 +50,34 @@ WIDTHS: Final = 4
 
 
 def run_groups(site: Site, end: int, longest: int = MAX_RUN_LAYERS) -> Iterator[Group]:
-    """Runs that end with the layer at position `end`, in tiles of output channels.
+    """Runs that end with the layer at position `end`: in tiles of output channels, and in blocks.
 
     A run grows backwards while its layers hand on channels that nobody else reads. Its tiles only
     take more space: once none fits, nothing longer does.
     """
-    step = site.layer_at(end).op.channel_step()
+    step = 1
     for first in range(end - 1, max(-1, end - min(longest, MAX_RUN_LAYERS)), -1):
         if not hands_on(site, first, end):
             return
-        step = lcm(step, site.layer_at(first).op.channel_step())
-        widths = run_widths(site, (first, end + 1), step)
-        if not widths:
+        step = lcm(step, site.layer_at(first + 1).op.channel_step())
+        if not run_widths(site, (first, end + 1), step, STRIPES):
             return
-        for width in widths:
-            recipe = Recipe((first, end + 1), None, "channels", width, 1, "retain")
-            yield _run_group(site, recipe, (site.layer_at(end).rows,))
+        for recipe, heights in _recipes(site, (first, end + 1), step):
+            yield _run_group(site, recipe, heights)
+
+
+def _recipes(
+    site: Site, positions: tuple[int, int], step: int
+) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
+    """How layers may run, and the heights of their stripes."""
+    last = site.layer_at(positions[1] - 1)
+    for width in run_widths(site, positions, step):
+        yield Recipe(positions, None, "channels", width, 1, "retain"), (last.rows,)
+    heights = block_heights(last)
+    if heights and worth_stripes(site, positions):
+        for width in run_widths(site, positions, step, STRIPES):
+            recipe = Recipe(positions, None, "blocks", heights[0], 1, "recompute", width=width)
+            yield recipe, heights
 
 
 def hands_on(site: Site, position: int, end: int) -> bool:
@@ -86,26 +100,45 @@ def hands_on(site: Site, position: int, end: int) -> bool:
     )
 
 
-def run_widths(site: Site, positions: tuple[int, int], step: int) -> tuple[int, ...]:
-    """Widths of a tile worth trying, widest first: whole groups of every layer, halved again.
+def worth_stripes(site: Site, positions: tuple[int, int]) -> bool:
+    """Whether constants, or rows of all channels, take enough space for blocks to save some."""
+    layers = [site.layer_at(position) for position in range(*positions)]
+    worth = site.hardware.spm.capacity_bytes * WORTH
+    if sum(layer.weight_bytes for layer in layers) > worth:
+        return True
+    chain = start_chain(site.network, site.order[positions[1] - 1], (1,))
+    for position in range(positions[1] - 2, positions[0] - 1, -1):
+        chain = grow_chain(site.network, chain, site.order[position], "retain", complete=False)
+    rows = zip(chain.held[1:], chain.layers[1:], strict=True)
+    return worth < sum(
+        int(held[0]) * site.network.tensors[site.network.layers[index].output].row_bytes
+        for held, index in rows
+    )
 
-    The widest is that whose constants and maps fit the scratchpad.
+
+def run_widths(
+    site: Site, positions: tuple[int, int], step: int, stripes: int = 1
+) -> tuple[int, ...]:  # fmt: skip
+    """Widths of a tile worth trying, widest first: multiples of `step`, halved again and again.
+
+    The first layer has whole groups in a tile, or part of one. The widest is that whose constants
+    and maps fit the scratchpad, the latter in so many stripes.
     """
     layers = [site.layer_at(position) for position in range(*positions)]
-    groups, capacity = channel_count(layers[-1]) // step, site.hardware.spm.capacity_bytes
-    found: list[int] = []
-    for shift in range(1, groups.bit_length() + 1):
-        width = ceil_div(groups, 2**shift) * step
-        if width not in found and _tile_space(site, layers, width) <= capacity:
-            found.append(width)
-    return tuple(found[:WIDTHS])
+    capacity = site.hardware.spm.capacity_bytes
+    found = {
+        width
+        for width in halved(channel_count(layers[0]), layers[0].op.channel_step())
+        if width % step == 0 and _tile_space(site, layers, width, stripes) <= capacity
+    }
+    return tuple(sorted(found, reverse=True)[:WIDTHS])
 
 
-def _tile_space(site: Site, layers: list[Layer], width: int) -> int:
-    """Bytes of a tile of all rows, inputs left out."""
+def _tile_space(site: Site, layers: list[Layer], width: int, stripes: int) -> int:
+    """Least bytes of a tile, inputs left out."""
     return sum(
         channel_weight_bytes(layer, (0, width))
-        + layer.rows * slice_row_bytes(site.network, layer.output, (0, width))
+        + layer.rows // stripes * slice_row_bytes(site.network, layer.output, (0, width))
         for layer in layers
     )
 

@@ -14,7 +14,7 @@ from plan_fixture import schedule_of
 
 from spm_opt.api import load_hardware
 from spm_opt.decision import Decision
-from spm_opt.fusion import Recipe
+from spm_opt.fusion import Recipe, minimum_spm_bytes
 from spm_opt.graph.builder import Handle, NetworkBuilder
 from spm_opt.graph.network import Layer, Network, Tensor
 from spm_opt.graph.ops import Conv
@@ -31,13 +31,15 @@ def random_run(rng: random.Random, images: int = 1) -> Network:
     """A layer that makes channels, and some that hand them on one by one."""
     b = NetworkBuilder("run", dtype="int8")
     channels, rows, columns = rng.choice([4, 6, 8, 12]), rng.randint(5, 9), rng.choice([4, 5, 8])
-    x = b.input("x", (images, rng.choice([3, channels]), rows, columns))
-    first = ["conv", "conv", "pointwise"] + (["pool"] if x.shape[1] == channels else [])
+    x = b.input("x", (images, rng.choice([4, channels]), rows, columns))
+    first = ["conv", "pointwise", "grouped"] + (["pool"] if x.shape[1] == channels else [])
     match rng.choice(first):
         case "conv":
             y = b.conv(x, channels, 3, padding=1, name="first")
         case "pointwise":
             y = b.conv(x, channels, 1, stride=rng.choice([1, 2]), name="first")
+        case "grouped":
+            y = b.conv(x, channels, 3, padding=1, groups=2, name="first")
         case _:
             y = b.max_pool(x, 2, stride=rng.choice([1, 2]), name="first")
     for n in range(rng.randint(1, 3)):
@@ -83,13 +85,21 @@ def attention(tokens: int = 12, heads: int = 4, width: int = 8) -> Network:
     return b.build()
 
 
-def world(network: Network, capacity: int, **overrides: str) -> World:
+def world(network: Network, capacity: int) -> World:
     """Sizes are exact: nothing is rounded up to bursts or to an alignment."""
     hardware = load_hardware(
-        "mobile_npu", {"spm.capacity": str(capacity), "spm.alignment": "1", "dram.burst": "1",
-                       **overrides}
-    )  # fmt: skip
+        "mobile_npu",
+        {"spm.capacity": str(capacity), "spm.alignment": "1", "dram.burst": "1"},
+    )
     return make_world(network, hardware, SolveParams(), "source", tuple(range(len(network.layers))))
+
+
+def tight(network: Network, axis: str) -> int:
+    """A capacity at which a run along an axis is worth having: in blocks hardly any."""
+    if axis == "channels":
+        return 4000
+    least, _ = minimum_spm_bytes(network, load_hardware("mobile_npu", {"spm.alignment": "1"}))
+    return max(least + least // 2, 3 * network.weight_bytes)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from emitted import COMPILER, Batch, drawn_inputs
 from runs_fixture import Plan, Tile, attention, channels_of, plans, random_run, tight, tiles, world
 from values_oracle import run as computed
 
+import spm_opt
 from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
 from spm_opt.graph.builder import NetworkBuilder
@@ -252,6 +253,46 @@ def test_what_is_handed_on_is_neither_loaded_nor_stored() -> None:
     assert any("which is of kind 'channel_stripe'" in text for text in found)
 
 
+def in_blocks() -> Schedule:
+    """A plan of conv, depthwise and addition in blocks, each tile one deep."""
+    b = NetworkBuilder("three", dtype="int8")
+    y = b.conv(b.input("x", (1, 8, 12, 4)), 12, 3, padding=1, name="conv")
+    y = b.conv(y, 12, 3, padding=1, groups=12, name="depthwise")
+    b.output(b.add(y, b.input("z", y.shape), name="add"))
+    found = plans(world(b.build(), 1500), "blocks")
+    return next(p.schedule for p in found if p.recipe.depth == 1 and reads(p) == [])
+
+
+def test_a_stripe_that_leaves_out_its_halo_is_refused() -> None:
+    schedule = in_blocks()
+    assert verify(schedule) == ()
+    convs = [n for n, c in enumerate(schedule.computes) if c.layer == "conv"]
+    begin, end = schedule.computes[convs[-1]].rows
+    found = verify(mutated(schedule, convs[-1], rows=(begin + 1, end)))
+    assert any("the tile of" in text and "is not in buffer" in text for text in found)
+
+
+def test_a_tile_of_a_stripe_without_its_rows_of_an_input_is_refused() -> None:
+    schedule = in_blocks()
+    loads = [n for n, t in enumerate(schedule.transfers) if t.tensor == "z"]
+    last, first = schedule.transfers[loads[-1]], schedule.transfers[loads[0]]
+    for wrong in (
+        replace(last, rows=first.rows, dram_address=first.dram_address),
+        replace(last, rows=(last.rows[0] + 1, last.rows[1])),
+        replace(last, channels=first.channels),
+    ):
+        changed = tuple(wrong if n == loads[-1] else t for n, t in enumerate(schedule.transfers))
+        found = verify(replace(schedule, transfers=changed))
+        assert any("the tile of 'z', which is not in buffer" in text for text in found)
+
+
+def test_recomputed_rows_are_claimed() -> None:
+    schedule = in_blocks()
+    assert schedule.claims.recomputed_macs > 0
+    claims = replace(schedule.claims, recomputed_macs=0)
+    assert any("recomputed_macs" in text for text in verify(replace(schedule, claims=claims)))
+
+
 # --------------------------------------------------------------------------- what is proposed
 
 
@@ -274,6 +315,41 @@ def test_what_others_read_is_not_handed_on() -> None:
         for r in world(b.build(), 4096).recipes
         if r.axis == "channels"
     )
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_runs_never_make_a_proven_plan_worse(seed: int) -> None:
+    network = random_run(random.Random(seed))
+    found = [
+        spm_opt.solve(
+            network, overrides={"spm.capacity": "1 KiB", "spm.alignment": "1", "dram.burst": "1"},
+            objective="dram", tilings=tilings, workers=1, deterministic_limit=5.0,
+        )
+        for tilings in ("all", "rows")
+    ]  # fmt: skip
+    assert all(result.verified and result.status == "optimal" for result in found)
+    assert found[0].dram_bytes["total"] <= found[1].dram_bytes["total"]
+
+
+def test_a_run_saves_bytes_where_constants_and_rows_have_no_room() -> None:
+    b = NetworkBuilder("heavy", dtype="int8")
+    y = b.conv(b.input("x", (1, 64, 8, 8)), 64, 3, padding=1, name="conv")
+    b.output(b.max_pool(y, 2, name="pool"))
+    network = b.build()
+    with_, without = (
+        spm_opt.solve(
+            network, strategy="fuse", objective="dram",
+            overrides={"spm.capacity": "8 KiB", "dram.burst": "1"}, tilings=tilings, workers=1,
+            deterministic_limit=5.0,
+        )
+        for tilings in ("all", "rows")
+    )  # fmt: skip
+    assert {(step.axis, step.layers) for step in with_.schedule.steps} == {
+        ("channels", ("conv", "pool"))
+    }
+    # each map, and each constant, once
+    assert with_.dram_bytes["total"] == network.weight_bytes + 64 * (8 * 8 + 4 * 4)
+    assert with_.dram_bytes["total"] < without.dram_bytes["total"]
 
 
 # --------------------------------------------------------------------------- programs

@@ -141,11 +141,12 @@ def recipe_blocks(site: Site, recipe: Recipe) -> Blocks:
 
 
 def _stripes(site: Site, positions: tuple[int, int], heights: tuple[int, ...]) -> Chain:
-    """Layers whose stripes compute all rows that they need."""
+    """Layers whose stripes compute all rows that they need, or that somebody else needs."""
     first, end = positions
     chain = start_chain(site.network, site.order[end - 1], heights)
     for position in range(end - 2, first - 1, -1):
-        chain = grow_chain(site.network, chain, site.order[position], "recompute", complete=False)
+        whole = site.last_reader[site.layer_at(position).output] >= end
+        chain = grow_chain(site.network, chain, site.order[position], "recompute", whole)
     return chain
 
 

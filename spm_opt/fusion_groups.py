@@ -7,7 +7,7 @@ maps at its border with their uses. Groups are proposed here, never compared.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -328,13 +328,25 @@ def other_place(site: Site, chain: Chain, tensor: str) -> Place | None:
 def _row_outputs(site: Site, chain: Chain, i: int, begin: int, end: int) -> list[Use]:
     """How the group of parts ``[begin, end)`` may write the output of its i-th layer."""
     tensor, last = site.network.layers[chain.layers[i]].output, site.position[chain.layers[0]]
+    return group_outputs(
+        site, tensor, (begin, end), last, lambda place: stored(site, chain, i, None, place)
+    )
+
+
+def group_outputs(
+    site: Site, tensor: str, span: tuple[int, int], last: int,
+    moves: Callable[[Place | None], Moves],
+) -> list[Use]:  # fmt: skip
+    """How a group of whole layers, parts `span` up to position `last`, may write a map.
+
+    `moves` are its transfers to its own place in DRAM, or to another.
+    """
     outside = site.outside_readers(tensor, last)
-    uses = output_uses(site, tensor, stored(site, chain, i, None), True, outside)
-    place = _joining_place(site, tensor, begin, end)
+    uses = output_uses(site, tensor, moves(None), True, outside)
+    place = _joining_place(site, tensor, *span)
     if place is not None:
-        moves = stored(site, chain, i, None, place)
-        begins = begin <= site.joining_parts(place.map)[0]
-        uses += joining_uses(site, tensor, place, moves, begins, outside)
+        begins = span[0] <= site.joining_parts(place.map)[0]
+        uses += joining_uses(site, tensor, place, moves(place), begins, outside)
     return uses
 
 

@@ -32,13 +32,12 @@ from spm_opt.fusion_borders import DEPTHS, Use, aligned, input_uses, streamed
 from spm_opt.fusion_groups import (
     Group,
     Recipe,
+    group_outputs,
     other_place,
-    part_outputs,
     sorted_borders,
     sum_of,
 )
 from spm_opt.graph.network import Layer
-from spm_opt.parts import Part
 from spm_opt.parts_space import channel_count, channel_weight_bytes, halved
 from spm_opt.site import Site
 from spm_opt.tiling import Ints, grow_chain, slice_row_bytes, start_chain
@@ -52,8 +51,8 @@ WIDTHS: Final = 4
 def run_groups(site: Site, end: int, longest: int = MAX_RUN_LAYERS) -> Iterator[Group]:
     """Runs that end with the layer at position `end`: in tiles of output channels, and in blocks.
 
-    A run grows backwards while its layers hand on channels that nobody else reads. Its tiles only
-    take more space: once none fits, nothing longer does.
+    A run grows backwards while its layers hand channels on. Its tiles only take more space: once
+    none fits, nothing longer does.
     """
     step = 1
     for first in range(end - 1, max(-1, end - min(longest, MAX_RUN_LAYERS)), -1):
@@ -74,30 +73,33 @@ def _recipes(
     for width in run_widths(site, positions, step):
         yield Recipe(positions, None, "channels", width, 1, "retain"), (last.rows,)
     heights = block_heights(last)
-    if heights and worth_stripes(site, positions):
+    # rows that are computed again must not be written while they are being stored
+    handed = (site.layer_at(position).output for position in range(positions[0], positions[1] - 1))
+    private = all(site.last_reader[name] < positions[1] for name in handed)
+    if heights and private and worth_stripes(site, positions):
         for width in run_widths(site, positions, step, STRIPES):
             recipe = Recipe(positions, None, "blocks", heights[0], 1, "recompute", width=width)
             yield recipe, heights
 
 
 def hands_on(site: Site, position: int, end: int) -> bool:
-    """Whether layers up to `end`, and nobody else, read a layer's output channel by channel."""
+    """Whether layers up to `end` read a layer's output, channel by channel."""
     network, layer = site.network, site.layer_at(position)
     count = channel_count(layer)
     if count < 2 or count != channel_count(site.layer_at(end)):
         return False
-    if not 0 <= site.last_reader[layer.output] <= end:
-        return False
-    return all(
+    flags = [
         own
         for reader in network.readers[layer.output]
+        if site.position[reader] <= end
         for operand, own in zip(
             network.layers[reader].inputs,
             network.sliced_reads[network.layers[reader].name],
             strict=True,
         )
         if operand.tensor == layer.output
-    )
+    ]
+    return bool(flags) and all(flags)
 
 
 def worth_stripes(site: Site, positions: tuple[int, int]) -> bool:
@@ -179,15 +181,17 @@ def _constants(site: Site, layer: Layer, found: Blocks) -> tuple[Ints, Ints, Int
 
 
 def _handed_on(site: Site, found: Blocks) -> Ints:
-    """Space of a tile of the maps between the layers in each cutting."""
-    pairs = zip(_layers(site, found)[1:], found.chain.computed[1:], strict=True)
-    return sum_of(
-        aligned(site, tile_bytes(site, layer.output, rows, found)) for layer, rows in pairs
-    )
+    """Space of a tile, in each cutting, of maps that nobody reads but the run."""
+    total = np.zeros(len(found.cuts.heights), dtype=np.int64)
+    last = site.position[found.chain.layers[0]]
+    for layer, rows in zip(_layers(site, found)[1:], found.chain.computed[1:], strict=True):
+        if site.last_reader[layer.output] <= last:
+            total += aligned(site, tile_bytes(site, layer.output, rows, found))
+    return total
 
 
 def _borders(site: Site, recipe: Recipe, found: Blocks) -> list[list[Use]]:
-    chain, position = found.chain, recipe.positions[1] - 1
+    chain, last = found.chain, recipe.positions[1] - 1
     borne = tile_borne(site, recipe, chain)
     borders = [
         input_uses(
@@ -198,8 +202,19 @@ def _borders(site: Site, recipe: Recipe, found: Blocks) -> list[list[Use]]:
         )
         for t, need in chain.needs.items()
     ]  # fmt: skip
-    last = site.layer_at(position)
-    moves = tile_moves(site, last.output, chain.cuts.tiles, found)
-    part = Part(site.order[position], None, last.weight_bytes)
+    out = (
+        i
+        for i, layer in enumerate(_layers(site, found))
+        if i == 0 or site.last_reader[layer.output] > last
+    )
+    return [*borders, *(_outputs(site, recipe, found, i) for i in out)]
+
+
+def _outputs(site: Site, recipe: Recipe, found: Blocks, i: int) -> list[Use]:
+    """How the output of the i-th layer may be written."""
+    first, end = recipe.positions
+    tensor = site.network.layers[found.chain.layers[i]].output
     # a piece's channels are as long as those of the map that it is a piece of
-    return [*borders, part_outputs(site, position, site.spans[position][0], part, moves, moves)]
+    moves = tile_moves(site, tensor, found.chain.computed[i], found)
+    span = site.spans[first][0], site.spans[end - 1][1]
+    return group_outputs(site, tensor, span, end - 1, lambda place: moves)

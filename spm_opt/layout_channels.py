@@ -49,10 +49,12 @@ class _Tiles:
         program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
         program.computes = [[] for _ in tiles]
         buffers = self._inputs(program)
+        stores: list[_Stored] = []
         for i in reversed(range(len(chain.layers))):
             layer = site.network.layers[chain.layers[i]]
             weights = self._weights(chain.layers[i], program)
-            buffers[layer.output] = self._handed_on(layer, i) if i else self._output(layer, program)
+            buffers[layer.output], stored = self._output(layer, i, program)
+            stores += [] if stored is None else [stored]
             cycles = block_computes(site, self.found, i)[0].tolist()
             for tile, rows in row_spans(chain.computed[i]):
                 program.computes[tile].append(Compute(
@@ -60,6 +62,9 @@ class _Tiles:
                     tuple(buffers[operand.tensor] for operand in layer.inputs), weights,
                     buffers[layer.output], 0, cycles[tile],
                 ))  # fmt: skip
+        # those out of buffers that a later tile fills again come first
+        for found in sorted(stores, key=lambda found: found.buffer not in program.rolling):
+            self._store(found, program)
         return program
 
     def _buffer(self, kind: str, lies: Lies, count: int, rows: Rows) -> int:
@@ -115,25 +120,35 @@ class _Tiles:
             )
         return (stream,)
 
-    def _handed_on(self, layer: Layer, i: int) -> int:
-        """What the layers behind the i-th read: gone with the tile."""
-        lies = Lies(-1, layer.output, None)
-        return self._buffer("channel_stripe", lies, 1, self.found.chain.computed[i])
-
-    def _output(self, layer: Layer, program: Program) -> int:
+    def _output(self, layer: Layer, i: int, program: Program) -> tuple[int, _Stored | None]:
+        """Where the i-th layer writes, and what of that is stored."""
         kept, stored = targets(self.ledger.site, self.candidate, self.recipe, layer.output)
-        rows = self.found.cuts.tiles
+        rows = self.found.chain.computed[i]
         if kept is not None:
             output = self.ledger.map(kept.map, self.step)
+        elif stored is not None:
+            output = self._buffer("channel_output", stored, self.recipe.depth, rows)
+            program.rolling.add(output)
         else:
-            lies = stored if stored is not None else Lies(-1, layer.output, self.part)
-            output = self._buffer("channel_output", lies, self.recipe.depth, rows)
-            program.rolling = {output}
-        if stored is not None:
-            shift = (stored.channels or (0, 0))[0] - (self.part or (0, 0))[0]
-            for tile, own in row_spans(rows):
-                begin, end = self.tiles[tile]
-                program.stores[tile].append(self.ledger.moves.map(
-                    "store", stored.map, output, self.step, tile, own, (begin + shift, end + shift)
-                ))  # fmt: skip
-        return output
+            # layers of the step alone read it: it is gone with the tile
+            output = self._buffer("channel_stripe", Lies(-1, layer.output, None), 1, rows)
+        return output, None if stored is None else _Stored(output, stored, rows)
+
+    def _store(self, found: _Stored, program: Program) -> None:
+        """Each tile stores what it has made."""
+        shift = (found.lies.channels or (0, 0))[0] - (self.part or (0, 0))[0]
+        for tile, rows in row_spans(found.rows):
+            begin, end = self.tiles[tile]
+            program.stores[tile].append(self.ledger.moves.map(
+                "store", found.lies.map, found.buffer, self.step, tile, rows,
+                (begin + shift, end + shift),
+            ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Rows of an output that tiles store, out of a buffer, to where it lies in DRAM."""
+
+    buffer: int
+    lies: Lies
+    rows: Rows

@@ -194,3 +194,16 @@ def channels_read(layer: Layer, channel: int, count: int) -> range:
     group = layer.op.out_channels // layer.op.groups
     each = count // layer.op.groups
     return range(channel // group * each, (channel // group + 1) * each)
+
+
+def shared(rng: random.Random) -> Network:
+    """Layers that hand channels on to layers behind the run as well, or to the world."""
+    b = NetworkBuilder("shared", dtype="int8")
+    x = b.input("x", (1, 4, rng.randint(5, 9), 5))
+    y = b.conv(x, 8, rng.choice([1, 3]), padding="same", name="first")
+    z = b.max_pool(y, 2, stride=rng.choice([1, 2]), name="pool")
+    u = b.unary(z, "tanh", name="unary") if rng.random() < 0.5 else z
+    b.output(b.conv(y, 4, 1, name="outside"), b.conv(u, 4, 1, name="behind"))
+    if rng.random() < 0.5:
+        b.output(z)
+    return b.build()

@@ -186,7 +186,7 @@ class _Lowering:
             # a piece that nobody cuts has one channel, as wide as many of the map around it
             base += shift * channel_layout(self.network, buffer.tensor)[2]
             holds = None if tensor not in self.network.channel_axes else holds
-        if buffer.kind in ("channel_input", "channel_output"):
+        if buffer.kind in ("channel_input", "channel_output", "channel_stripe"):
             # a unit is a tile: rows of the channels that it holds now
             base += tile % buffer.count * buffer.unit_bytes
             pitch, holds = self._row_bytes(tensor, touched), touched

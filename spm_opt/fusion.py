@@ -29,6 +29,7 @@ from spm_opt.fusion_groups import (
     seen_columns,
 )
 from spm_opt.fusion_prices import Pricer
+from spm_opt.fusion_runs import run_groups
 from spm_opt.hardware import Dram
 from spm_opt.parts_space import minimum_spm_bytes
 from spm_opt.pipeline import Cut
@@ -57,6 +58,7 @@ def make_candidates(
     cuts: bool = True,
     bands: bool = True,
     blocks: bool = True,
+    runs: bool = True,
 ) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
     """All candidates worth having, and how each runs.
 
@@ -73,6 +75,8 @@ def make_candidates(
         Whether groups may be cut into bands of columns.
     blocks : bool
         Whether layers may run in blocks, which load their constants again for each stripe.
+    runs : bool
+        Whether several layers may run together in tiles of output channels.
 
     Raises
     ------
@@ -89,6 +93,10 @@ def make_candidates(
     if blocks:
         for position in range(len(site.order)):
             for group in block_groups(site, position):
+                pricer.add(group)
+    if runs:
+        for position in range(len(site.order)):
+            for group in run_groups(site, position, longest):
                 pricer.add(group)
     if bands and longest > 1:
         for banded in banded_groups(site, longest):

@@ -33,7 +33,12 @@ from spm_opt.fusion_groups import (
 )
 from spm_opt.graph.network import Layer
 from spm_opt.parts import Part
-from spm_opt.parts_space import channel_count, channel_heights, channel_weight_bytes
+from spm_opt.parts_space import (
+    channel_count,
+    channel_heights,
+    channel_weight_bytes,
+    tile_inputs,
+)
 from spm_opt.site import Site
 from spm_opt.tiling import (
     Chain,
@@ -42,9 +47,11 @@ from spm_opt.tiling import (
     Rows,
     channel_runs,
     cuttings,
+    grow_chain,
     input_channels,
-    needed,
     row_cuttings,
+    slice_row_bytes,
+    start_chain,
     stripe_heights,
 )
 
@@ -56,12 +63,12 @@ STRIPES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Tiles of one layer in blocks, for several heights of a stripe side by side.
+    """Tiles of a layer, or of a run of layers, in blocks: for several heights side by side.
 
     Attributes
     ----------
     chain : Chain
-        The layer alone; its tiles are those of the blocks, its cuttings the heights.
+        The layers, last first; tiles are those of the blocks, cuttings the heights.
     channels : tuple of (int, int)
         Output channels of the tiles of a stripe, in order.
     column : int64 array (tiles,)
@@ -87,7 +94,7 @@ class Blocks:
 def block_groups(site: Site, position: int) -> Iterator[Group]:
     """All slices of a layer, or those of a group of it, together in blocks."""
     layer, (begin, end) = site.layer_at(position), site.spans[position]
-    heights = _heights(layer)
+    heights = block_heights(layer)
     if not heights or layer.loops is None:
         return
     spans = list(wide_parts(site, position)) if end - begin > 1 else []
@@ -99,7 +106,7 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
                 yield _block_group(site, position, span, part, heights, width)
 
 
-def _heights(layer: Layer) -> tuple[int, ...]:
+def block_heights(layer: Layer) -> tuple[int, ...]:
     """Heights of a few stripes, tallest first; one stripe is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()
@@ -111,38 +118,54 @@ def _heights(layer: Layer) -> tuple[int, ...]:
     return tuple(found)
 
 
-def blocks(site: Site, position: int, part: Part, heights: tuple[int, ...], width: int) -> Blocks:
-    """The tiles of a layer, or of a part of it."""
-    layer = site.layer_at(position)
-    channels = cuttings(*(part.channels or (0, channel_count(layer))), (width,)).tiles
-    count = len(channels.begin)
-    stripes = row_cuttings(layer, heights)
+def blocks(
+    site: Site, positions: tuple[int, int], part: Part | None, heights: tuple[int, ...], width: int
+) -> Blocks:
+    """The tiles of layers, or of a part of one; one stripe has tiles of channels alone."""
+    layer = site.layer_at(positions[1] - 1)
+    whole = None if part is None else part.channels
+    channels = cuttings(*(whole or (0, channel_count(layer))), (width,)).tiles
+    chain, count = _stripes(site, positions, heights), len(channels.begin)
+    column = np.tile(np.arange(count, dtype=np.int64), len(chain.cuts.owner))
+    pairs = tuple(zip(channels.begin.tolist(), channels.end.tolist(), strict=True))
+    return Blocks(_repeated(chain, count), pairs, column)
+
+
+def recipe_blocks(site: Site, recipe: Recipe) -> Blocks:
+    """The tiles of a recipe in blocks, or in tiles of channels."""
+    if recipe.axis == "blocks":
+        heights, width = (recipe.height,), recipe.width
+    else:
+        heights, width = (site.layer_at(recipe.positions[1] - 1).rows,), recipe.height
+    return blocks(site, recipe.positions, recipe.part, heights, width)
+
+
+def _stripes(site: Site, positions: tuple[int, int], heights: tuple[int, ...]) -> Chain:
+    """Layers whose stripes compute all rows that they need, or that somebody else needs."""
+    first, end = positions
+    chain = start_chain(site.network, site.order[end - 1], heights)
+    for position in range(end - 2, first - 1, -1):
+        whole = site.last_reader[site.layer_at(position).output] >= end
+        chain = grow_chain(site.network, chain, site.order[position], "recompute", whole)
+    return chain
+
+
+def _repeated(chain: Chain, count: int) -> Chain:
+    """Each tile of a chain `count` times: for other channels, in the same rows."""
+
+    def again(rows: Rows) -> Rows:
+        return Rows(np.repeat(rows.begin, count), np.repeat(rows.end, count))
+
     cuts = replace(
-        stripes, tiles=Rows(*(np.repeat(ends, count) for ends in _ends(stripes.tiles))),
-        first=np.repeat(stripes.first, count) * count,
-        last=np.repeat(stripes.last, count) * count + count - 1,
-        owner=np.repeat(stripes.owner, count), starts=stripes.starts * count,
+        chain.cuts, tiles=again(chain.cuts.tiles), first=np.repeat(chain.cuts.first, count) * count,
+        last=np.repeat(chain.cuts.last, count) * count + count - 1,
+        owner=np.repeat(chain.cuts.owner, count), starts=chain.cuts.starts * count,
     )  # fmt: skip
-    column = np.tile(np.arange(count, dtype=np.int64), len(stripes.owner))
-    pairs = tuple(zip(*(ends.tolist() for ends in _ends(channels)), strict=True))
-    return Blocks(_chain(site, position, cuts), pairs, column)
-
-
-def _ends(rows: Rows) -> tuple[Ints, Ints]:
-    return rows.begin, rows.end
-
-
-def _chain(site: Site, position: int, cuts: Cuttings) -> Chain:
-    """A layer alone, of which each tile computes its rows again, for other channels."""
-    network, layer = site.network, site.layer_at(position)
-    read = tuple(
-        needed(layer.input_rows(i), cuts.tiles, network.tensors[operand.tensor].rows)
-        for i, operand in enumerate(layer.inputs)
-    )
-    needs = {operand.tensor: rows for operand, rows in zip(layer.inputs, read, strict=True)}
     return Chain(
-        cuts, (site.order[position],), (cuts.tiles,), (read,), (cuts.largest(cuts.tiles.count),),
-        (cuts.tiles.begin,), needs,
+        cuts, chain.layers, tuple(again(rows) for rows in chain.computed),
+        tuple(tuple(again(rows) for rows in read) for read in chain.read), chain.held,
+        tuple(np.repeat(low, count) for low in chain.low),
+        {tensor: again(rows) for tensor, rows in chain.needs.items()},
     )  # fmt: skip
 
 
@@ -151,7 +174,7 @@ def _block_group(
     width: int,
 ) -> Group:  # fmt: skip
     layer, dram = site.layer_at(position), site.hardware.dram
-    found = blocks(site, position, part, heights, width)
+    found = blocks(site, (position, position + 1), part, heights, width)
     chain, inputs = found.chain, input_channels(site.network, layer, part.channels)
     borders = [
         input_uses(
@@ -160,12 +183,12 @@ def _block_group(
         for t, need in chain.needs.items()
     ]
     # a piece's channels are as long as those of the map that it is a piece of
-    moves = stored_tiles(site, layer.output, found)
+    moves = tile_moves(site, layer.output, chain.cuts.tiles, found)
     borders.append(part_outputs(site, position, span[0], part, moves, moves))
     sizes = np.array([channel_weight_bytes(layer, c) for c in found.channels], dtype=np.int64)
     moved = moved_bytes_array(dram, sizes)[found.column]
     space = aligned(site, np.stack([depth * sizes.max() for depth in DEPTHS]))
-    compute, energy = block_computes(site, layer, found)
+    compute, energy = block_computes(site, found)
     recipe = Recipe(
         (position, position + 1), part, "blocks", heights[0], 1, "retain", width=width
     )  # fmt: skip
@@ -176,23 +199,56 @@ def _block_group(
     )  # fmt: skip
 
 
-def stored_tiles(site: Site, tensor: str, found: Blocks) -> Moves:
-    """The output, stored tile by tile."""
+def tile_moves(site: Site, tensor: str, rows: Rows, found: Blocks) -> Moves:
+    """A map of which each tile moves `rows` of its own channels."""
     dram, cuts = site.hardware.dram, found.cuts
     runs, channel_bytes = channel_runs(site.network, tensor, (0, 1))
     share = map_share(dram.compression, site.network.tensors[tensor])
-    rows, widths = cuts.tiles.count, found.widths
-    moved = moved_bytes_array(dram, widths * channel_bytes, runs * rows, share)
-    unit = cuts.largest(rows) * int(widths.max()) * runs * channel_bytes
+    moved = moved_bytes_array(dram, found.widths * channel_bytes, runs * rows.count, share)
+    unit = tile_bytes(site, tensor, rows, found)
     buffers = aligned(site, np.stack([depth * unit for depth in DEPTHS]))
     return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
 
 
-def block_computes(site: Site, layer: Layer, found: Blocks) -> tuple[Ints, Ints]:
-    """Cycles and energy of the tiles; those of equal widths are priced together."""
+def tile_bytes(site: Site, tensor: str, rows: Rows, found: Blocks) -> Ints:
+    """Bytes of the largest tile of a map in each cutting."""
+    widest = (0, int(found.widths.max()))
+    return found.cuts.largest(rows.count) * slice_row_bytes(site.network, tensor, widest)
+
+
+def block_computes(site: Site, found: Blocks, i: int = 0) -> tuple[Ints, Ints]:
+    """Cycles and energy of the i-th layer's tiles; those of equal widths are priced together."""
+    chain = found.chain
+    layer = site.network.layers[chain.layers[i]]
     compute, energy = (np.zeros_like(found.column) for _ in range(2))
     for channels in {end - begin: (begin, end) for begin, end in found.channels}.values():
         alike = found.widths == channels[1] - channels[0]
-        compute[alike] = part_cycles(site, layer, channels, found.chain)[alike]
-        energy[alike] = part_energy(site, layer, channels, found.chain)[alike]
+        compute[alike] = part_cycles(site, layer, channels, chain, i)[alike]
+        energy[alike] = part_energy(site, layer, channels, chain, i)[alike]
     return compute, energy
+
+
+def tile_borne(site: Site, recipe: Recipe, chain: Chain) -> frozenset[str]:
+    """Inputs of which each tile loads its own channels; blocks of one layer load all with the rows.
+
+    Where several layers read a map, all of them must treat channels apart.
+    """
+    first, end = recipe.positions
+    width = recipe.width if recipe.axis == "blocks" else recipe.height
+    if recipe.axis == "blocks" and end == first + 1:
+        return frozenset()
+    found = set(chain.needs)
+    for index in chain.layers:
+        layer = site.network.layers[index]
+        read = {operand.tensor for operand in layer.inputs}
+        found -= read - tile_inputs(site.network, layer, width)
+    return frozenset(found)
+
+
+def moved_rows(site: Site, recipe: Recipe, tensor: str, need: Rows) -> Rows:
+    """Rows of its own channels that each tile loads: in blocks those that it needs, else all."""
+    if recipe.axis == "blocks":
+        return need
+    return Rows(
+        np.zeros_like(need.begin), np.full_like(need.end, site.network.tensors[tensor].rows)
+    )

@@ -7,7 +7,7 @@ maps at its border with their uses. Groups are proposed here, never compared.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -131,6 +131,8 @@ class Group:
         Stripes of the layers of the chain, by place, that have one.
     enter : int64 array (cuttings,) or None
         Cycles of the first tile before the last layer that has constants; None for none.
+    stream_space : int64 array (depths, cuttings) or None
+        Smallest buffer of streamed constants, where `space_bytes` holds more than one.
     """
 
     first: int
@@ -148,6 +150,7 @@ class Group:
     takeovers: tuple[Takeover, ...] = ()
     stripe_bytes: Mapping[int, Ints] = field(default_factory=dict)
     enter: Ints | None = None
+    stream_space: Ints | None = None
 
 
 def all_groups(
@@ -325,13 +328,25 @@ def other_place(site: Site, chain: Chain, tensor: str) -> Place | None:
 def _row_outputs(site: Site, chain: Chain, i: int, begin: int, end: int) -> list[Use]:
     """How the group of parts ``[begin, end)`` may write the output of its i-th layer."""
     tensor, last = site.network.layers[chain.layers[i]].output, site.position[chain.layers[0]]
+    return group_outputs(
+        site, tensor, (begin, end), last, lambda place: stored(site, chain, i, None, place)
+    )
+
+
+def group_outputs(
+    site: Site, tensor: str, span: tuple[int, int], last: int,
+    moves: Callable[[Place | None], Moves],
+) -> list[Use]:  # fmt: skip
+    """How a group of whole layers, parts `span` up to position `last`, may write a map.
+
+    `moves` are its transfers to its own place in DRAM, or to another.
+    """
     outside = site.outside_readers(tensor, last)
-    uses = output_uses(site, tensor, stored(site, chain, i, None), True, outside)
-    place = _joining_place(site, tensor, begin, end)
+    uses = output_uses(site, tensor, moves(None), True, outside)
+    place = _joining_place(site, tensor, *span)
     if place is not None:
-        moves = stored(site, chain, i, None, place)
-        begins = begin <= site.joining_parts(place.map)[0]
-        uses += joining_uses(site, tensor, place, moves, begins, outside)
+        begins = span[0] <= site.joining_parts(place.map)[0]
+        uses += joining_uses(site, tensor, place, moves(place), begins, outside)
     return uses
 
 
@@ -360,13 +375,15 @@ def layer_tile_cycles(site: Site, chain: Chain, i: int) -> Ints:
     return tile_cycles(layer, dtype, site.hardware, own.count, reads, begin=own.begin)
 
 
-def part_cycles(site: Site, layer: Layer, channels: Channels, chain: Chain) -> Ints:
-    """Compute cycles of each tile of output channels ``[begin, end)`` of a layer."""
+def part_cycles(
+    site: Site, layer: Layer, channels: Channels, chain: Chain, i: int = 0
+) -> Ints:  # fmt: skip
+    """Compute cycles of each tile of output channels ``[begin, end)`` of a chain's i-th layer."""
     dtype = site.network.tensors[layer.output].dtype
     weights = channel_weight_bytes(layer, channels)
-    reads = read_bytes(site.network, layer, chain.read[0], weights, channels)
+    reads = read_bytes(site.network, layer, chain.read[i], weights, channels)
     width = None if channels is None else channels[1] - channels[0]
-    own = chain.computed[0]
+    own = chain.computed[i]
     return tile_cycles(layer, dtype, site.hardware, own.count, reads, width, own.begin)
 
 
@@ -375,9 +392,11 @@ def layer_tile_energy(site: Site, chain: Chain, i: int) -> Ints:
     return _tile_energy(site, site.network.layers[chain.layers[i]], None, chain, i)
 
 
-def part_energy(site: Site, layer: Layer, channels: Channels, chain: Chain) -> Ints:
-    """Femtojoules of each tile of output channels ``[begin, end)`` of a layer, or 0."""
-    return _tile_energy(site, layer, channels, chain, 0)
+def part_energy(
+    site: Site, layer: Layer, channels: Channels, chain: Chain, i: int = 0
+) -> Ints:  # fmt: skip
+    """Femtojoules of each tile of output channels ``[begin, end)`` of the i-th layer, or 0."""
+    return _tile_energy(site, layer, channels, chain, i)
 
 
 def _tile_energy(site: Site, layer: Layer, channels: Channels, chain: Chain, i: int) -> Ints:

@@ -391,7 +391,8 @@ def _first_constants(group: Group, cutting: Ints, depth: Ints) -> tuple[Ints, In
     two = one + np.array([
         group.load[begin + 1] if end - begin > 1 else 0 for begin, end in group.cuts.spans()
     ])  # fmt: skip
-    space = np.broadcast_to(group.space_bytes, (len(DEPTHS), len(firsts)))
+    streams = group.space_bytes if group.stream_space is None else group.stream_space
+    space = np.broadcast_to(streams, (len(DEPTHS), len(firsts)))
     return space[depth, cutting], one[cutting], np.where(depth == 0, one[cutting], two[cutting])
 
 

@@ -7,66 +7,21 @@ channels; start cycles and SPM offsets follow (see `spm_opt.timeline` and `spm_o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from spm_opt.decision import Decision
-from spm_opt.fusion import (
-    Recipe,
-    channel_cuts,
-    layer_tile_cycles,
-    part_cycles,
-    recipe_chain,
-    seen_columns,
-)
-from spm_opt.fusion_blocks import Blocks, block_computes, blocks
-from spm_opt.fusion_borders import within
+from spm_opt.fusion import Recipe, layer_tile_cycles, part_cycles, recipe_chain, seen_columns
 from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
-from spm_opt.graph.network import Layer
+from spm_opt.layout_channels import tile_program
+from spm_opt.layout_ledger import Ledger, Lies, Program, row_spans, source, step_of, targets
 from spm_opt.layout_moves import Moves, dram_addresses
 from spm_opt.parts import Part
-from spm_opt.parts_space import channel_weight_bytes, tile_inputs
 from spm_opt.problem import Candidate, Problem
-from spm_opt.schedule import Buffer, Compute, Step, Transfer
+from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.site import Site
-from spm_opt.tiling import (
-    Chain,
-    Channels,
-    Rows,
-    input_channels,
-    slice_row_bytes,
-    stored_rows,
-    streamed_rows,
-)
+from spm_opt.tiling import Chain, input_channels, stored_rows
 
 __all__ = ["Layout", "Program", "lay_out"]
-
-
-@dataclass(slots=True)
-class Program:
-    """Commands of one step, in the order of their engines, without cycles.
-
-    Attributes
-    ----------
-    step : Step
-    front : list of Transfer
-        Whole tensors that the step itself waits for.
-    loads, stores : list of list of Transfer
-        Stream transfers, one list a tile.
-    computes : list of list of Compute
-        One list a tile; ``start_cycle`` 0 and ``end_cycle`` the duration.
-    after : list of Transfer
-        Prefetches for later steps that may start here; they fill what the streams leave idle.
-    rolling : set of int
-        Output buffers that a later tile fills again.
-    """
-
-    step: Step
-    front: list[Transfer] = field(default_factory=list)
-    loads: list[list[Transfer]] = field(default_factory=list)
-    stores: list[list[Transfer]] = field(default_factory=list)
-    computes: list[list[Compute]] = field(default_factory=list)
-    after: list[Transfer] = field(default_factory=list)
-    rolling: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -99,15 +54,13 @@ class _Writer:
         self.chosen = [problem.candidates[k] for k in decision.candidates]
         self.step_of = {c.first: s for s, c in enumerate(self.chosen)}
         self.own_step = {p: s for s, c in enumerate(self.chosen) for p in range(c.first, c.end)}
-        self.buffers: list[Buffer] = []
         #: last step that reads the constants of each part, its own or of another band
         self.last_step = {p: self.own_step[p] for p in self.own_step}
         for part, owner in self._shared_constants().items():
             self.last_step[owner] = max(self.last_step[owner], self.own_step[part])
-        #: whole maps: (map, step) to buffer; joined of its pieces or not, a map is one
-        self.maps: dict[tuple[str, int], int] = {}
         self.weights: dict[int, int] = {}
-        self.moves = Moves(site, dram_addresses(site, self.chosen, self._reloads()))
+        addresses = dram_addresses(site, self.chosen, self._reloads())
+        self.ledger = Ledger(site, Moves(site, addresses))
 
     def _reloads(self) -> Iterator[tuple[int, int]]:
         """Maps loaded whole, and the step before which that happens at the latest.
@@ -129,28 +82,14 @@ class _Writer:
                 self.weights[part] = self.weights[owner]
         programs = [self._program(s, c) for s, c in enumerate(self.chosen)]
         self._whole_loads(programs)
-        return Layout(self.buffers, programs, self.moves.addresses, self.problem.cuts)
+        return Layout(self.ledger.buffers, programs, self.ledger.moves.addresses, self.problem.cuts)
 
     # ---------------------------------------------------------------- whole tensors
 
-    def _add(
-        self, kind: str, tensor: str, count: int, unit: int, first: int, end: int,
-        channels: Channels = None,
-    ) -> int:  # fmt: skip
-        suffix = "" if channels is None else f"[{channels[0]}:{channels[1]}]"
-        name = f"{kind}:{tensor}{suffix}@{first}"
-        size = self.site.aligned(count * unit)
-        self.buffers.append(Buffer(name, kind, tensor, 0, size, count, unit, first, end, channels))
-        return len(self.buffers) - 1
-
     def _whole_map(self, t: int, first: int, end: int) -> None:
         tensor = self.site.network.tensors[self.site.map_names[t]]
-        index = self._add("map", tensor.name, tensor.rows, tensor.row_bytes, first, end)
-        self.maps.update({(tensor.name, step): index for step in range(first, end)})
-
-    def _map(self, t: int, step: int) -> int:
-        """Buffer of a whole map in a step."""
-        return self.maps[self.site.map_names[t], step]
+        index = self.ledger.add("map", tensor.name, tensor.rows, tensor.row_bytes, first, end)
+        self.ledger.maps.update({(tensor.name, step): index for step in range(first, end)})
 
     def _shared_constants(self) -> dict[int, int]:
         """Parts that read the constants of another one, of the same channels; and that one."""
@@ -166,7 +105,7 @@ class _Writer:
     def _whole_weights(self, part: int, first: int, end: int) -> None:
         cut = self.site.parts[part]
         layer = self.site.network.layers[cut.layer]
-        self.weights[part] = self._add(
+        self.weights[part] = self.ledger.add(
             "weights", layer.name, 1, cut.weight_bytes, first, end, cut.channels
         )
 
@@ -183,7 +122,7 @@ class _Writer:
             step = self.step_of[leader]
             rows = (0, self.site.network.tensors[self.site.map_names[t]].rows)
             programs[step].front.append(
-                self.moves.map("load", t, self._map(t, step), step, None, rows, None)
+                self.ledger.moves.map("load", t, self.ledger.map(t, step), step, None, rows, None)
             )
         busy = [bool(p.front or any(p.loads) or any(p.stores)) for p in programs]
         for part, start in early:
@@ -195,7 +134,7 @@ class _Writer:
 
     def _weight_load(self, part: int, step: int, need_step: int) -> Transfer:
         cut = self.site.parts[part]
-        return self.moves.weights(
+        return self.ledger.moves.weights(
             cut.layer, self.weights[part], step, need_step, None, cut.channels, cut.weight_bytes
         )
 
@@ -204,23 +143,15 @@ class _Writer:
     def _program(self, step: int, candidate: Candidate) -> Program:
         recipe = self.recipes[candidate.recipe]
         if recipe.elided:
-            return Program(self._step(recipe, 1), loads=[[]], stores=[[]], computes=[[]])
-        if recipe.axis == "channels":
-            return self._channel_program(step, candidate, recipe)
-        if recipe.axis == "blocks":
-            return self._block_program(step, candidate, recipe)
+            return Program(step_of(self.site, recipe, 1), loads=[[]], stores=[[]], computes=[[]])
+        if recipe.axis in ("channels", "blocks"):
+            return tile_program(self.ledger, step, candidate, recipe)
         return self._row_program(step, candidate, recipe)
-
-    def _step(self, recipe: Recipe, tiles: int) -> Step:
-        first, end = recipe.positions
-        names = tuple(self.site.layer_at(p).name for p in range(first, end + recipe.tail))
-        channels = None if recipe.part is None else recipe.part.channels
-        return Step(names, channels, recipe.axis, tiles, recipe.depth, recipe.halo, 0, 0)
 
     def _row_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
         chain = recipe_chain(self.site, recipe)
         tiles = len(chain.computed[0].begin)
-        program = Program(self._step(recipe, tiles))
+        program = Program(step_of(self.site, recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
         shared, taken = NOTHING, list[Takeover]()
         if recipe.part is None and self.in_place:
@@ -231,8 +162,11 @@ class _Writer:
         inputs = self._inputs(step, candidate, recipe, chain, program)
         outputs = self._outputs(step, candidate, recipe, chain, program, shared)
         for takeover in taken:
-            index, dying = self._map(takeover.kept, step), self._map(takeover.dying, step)
-            self.buffers[index] = replace(self.buffers[index], shares=dying)
+            index, dying = (
+                self.ledger.map(takeover.kept, step),
+                self.ledger.map(takeover.dying, step),
+            )
+            self.ledger.buffers[index] = replace(self.ledger.buffers[index], shares=dying)
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
         for i in sorted(shared.windows, reverse=True):
@@ -285,37 +219,12 @@ class _Writer:
         if channels is not None:
             cuts = input_channels(self.site.network, layer, channels)
         for name, need in chain.needs.items():
-            lies = self._lies(candidate, name, cuts.get(name))
+            lies = source(self.site, candidate, name, cuts.get(name))
             if lies.map in candidate.reads:
-                found[name] = self._map(lies.map, step)
+                found[name] = self.ledger.map(lies.map, step)
                 continue
-            found[name] = self._row_input(step, lies, need, recipe.depth, chain, program)
+            found[name] = self.ledger.row_input(step, lies, need, recipe.depth, chain.cuts, program)
         return found
-
-    def _lies(self, candidate: Candidate, name: str, channels: Channels) -> _Lies:
-        """Where a candidate finds the operand `name`: by itself, or in the map that holds it."""
-        t = self.site.map_index[name]
-        if t in candidate.reads or t in candidate.streams:
-            return _Lies(t, name, channels)
-        place = self.site.read_from[name]
-        return _Lies(place.map, place.tensor, within(place, channels))
-
-    def _row_input(
-        self, step: int, lies: _Lies, need: Rows, depth: int, chain: Chain, program: Program
-    ) -> int:
-        """A map streamed by rows, all its channels or those of a slice or piece."""
-        extent = self.site.network.tensors[lies.tensor].rows
-        loads, held = streamed_rows(need, extent, depth, chain.cuts)
-        buffer = self._row_buffer("input", step, lies.tensor, int(held[0]), lies.channels)
-        for tile, rows in _spans(loads):
-            program.loads[tile].append(
-                self.moves.map("load", lies.map, buffer, step, tile, rows, lies.channels)
-            )
-        return buffer
-
-    def _row_buffer(self, kind: str, step: int, name: str, held: int, channels: Channels) -> int:
-        row_bytes = slice_row_bytes(self.site.network, name, channels)
-        return self._add(kind, name, held, row_bytes, step, step + 1, channels)
 
     def _outputs(
         self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program,
@@ -323,44 +232,33 @@ class _Writer:
     ) -> dict[str, int]:  # fmt: skip
         """Buffers of the layers' outputs; stores out of rolling buffers before the others."""
         buffers: dict[int, int] = {}
-        rolling: list[tuple[int, _Lies]] = []
-        written: list[tuple[int, _Lies]] = []
+        rolling: list[tuple[int, Lies]] = []
+        written: list[tuple[int, Lies]] = []
         for i, index in enumerate(chain.layers):
             if shared.free(i):
                 continue
-            kept, stored = self._goes(candidate, recipe, self.site.network.layers[index].output)
+            name = self.site.network.layers[index].output
+            kept, stored = targets(self.site, candidate, recipe, name)
             if kept is not None:
-                buffers[i] = self._map(kept.map, step)
+                buffers[i] = self.ledger.map(kept.map, step)
                 written += [(i, stored)] if stored is not None else []
             elif stored is not None:
                 buffers[i] = self._output_buffer(step, recipe, chain, i, stored)
                 rolling.append((i, stored))
             else:
                 held = int(chain.held[i][0])
-                name = self.site.network.layers[index].output
-                buffers[i] = self._row_buffer("stripe", step, name, held, None)
+                buffers[i] = self.ledger.row_buffer("stripe", step, name, held, None)
         self._shared_buffers(step, chain, shared, buffers)
         program.rolling = {buffers[i] for i, _ in rolling}
         for i, lies in rolling + written:
-            for tile, rows in _spans(stored_rows(chain, i, recipe.depth)[0]):
+            for tile, rows in row_spans(stored_rows(chain, i, recipe.depth)[0]):
                 program.stores[tile].append(
-                    self.moves.map("store", lies.map, buffers[i], step, tile, rows, lies.channels)
+                    self.ledger.moves.map(
+                        "store", lies.map, buffers[i], step, tile, rows, lies.channels
+                    )
                 )
         names = [self.site.network.layers[index].output for index in chain.layers]
         return {names[i]: buffer for i, buffer in buffers.items()}
-
-    def _goes(
-        self, candidate: Candidate, recipe: Recipe, name: str
-    ) -> tuple[_Lies | None, _Lies | None]:
-        """Where a candidate keeps the output `name`, and where it stores it."""
-        channels = None if recipe.part is None else recipe.part.channels
-        own, place = self.site.map_index[name], self.site.written_into.get(name)
-        options = [_Lies(own, name, channels)]
-        if place is not None:
-            options.append(_Lies(place.map, place.tensor, within(place, channels)))
-        kept = [lies for lies in options if lies.map in candidate.keeps]
-        stored = [lies for lies in options if lies.map in candidate.stores]
-        return (kept[0] if kept else None), (stored[0] if stored else None)
 
     def _shared_buffers(
         self, step: int, chain: Chain, shared: Sharing, buffers: dict[int, int]
@@ -371,181 +269,18 @@ class _Writer:
             buffers[i] = buffers[host]
             if i in shared.over:
                 name = self.site.network.layers[chain.layers[i]].output
-                count = self.buffers[buffers[host]].count
-                buffers[i] = self._row_buffer("stripe", step, name, count, None)
-                self.buffers[buffers[i]] = replace(self.buffers[buffers[i]], shares=buffers[host])
+                count = self.ledger.buffers[buffers[host]].count
+                buffers[i] = self.ledger.row_buffer("stripe", step, name, count, None)
+                self.ledger.buffers[buffers[i]] = replace(
+                    self.ledger.buffers[buffers[i]], shares=buffers[host]
+                )
+
+    def _share(self, number: int, host: int) -> None:
+        """Let a buffer take over another one's bytes."""
+        self.ledger.buffers[number] = replace(self.ledger.buffers[number], shares=host)
 
     def _output_buffer(
-        self, step: int, recipe: Recipe, chain: Chain, i: int, lies: _Lies
+        self, step: int, recipe: Recipe, chain: Chain, i: int, lies: Lies
     ) -> int:  # fmt: skip
         held = int(stored_rows(chain, i, recipe.depth)[1][0])
-        return self._row_buffer("output", step, lies.tensor, held, lies.channels)
-
-    # ---------------------------------------------------------------- channel tiles
-
-    def _channel_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-        part = recipe.part or self.site.parts[candidate.first]
-        layer = self.site.network.layers[part.layer]
-        cuts = channel_cuts(layer, part, (recipe.height,))
-        tiles = [channels for _, channels in _spans(cuts.tiles)]
-        program = Program(self._step(recipe, len(tiles)))
-        program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
-        chain = recipe_chain(self.site, recipe)
-        buffers = self._tiled_inputs(step, candidate, recipe, chain, tiles, program)
-        weights = self._tiled_weights(step, part, recipe, tiles, program)
-        output = self._tiled_output(step, candidate, layer, part, recipe, tiles, program)
-        for tile, channels in enumerate(tiles):
-            cycles = part_cycles(self.site, layer, channels, chain)
-            program.computes.append([Compute(
-                layer.name, step, tile, (0, layer.rows), channels,
-                tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
-                0, int(cycles[0]),
-            )])  # fmt: skip
-        return program
-
-    def _tile_buffer(
-        self, kind: str, step: int, name: str, channels: Channels, depth: int,
-        tiles: list[tuple[int, int]], rows: int,
-    ) -> int:  # fmt: skip
-        # the first tile is as wide as any
-        unit = rows * slice_row_bytes(self.site.network, name, tiles[0])
-        return self._add(kind, name, depth, unit, step, step + 1, channels)
-
-    def _tiled_inputs(
-        self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain,
-        tiles: list[tuple[int, int]], program: Program,
-    ) -> dict[str, int]:  # fmt: skip
-        """Channelwise inputs come with each tile, the others whole with the first."""
-        part = recipe.part or self.site.parts[candidate.first]
-        layer = self.site.network.layers[part.layer]
-        by_tile = tile_inputs(self.site.network, layer, recipe.height)
-        inputs = input_channels(self.site.network, layer, part.channels)
-        found: dict[str, int] = {}
-        for name, need in chain.needs.items():
-            rows = self.site.network.tensors[name].rows
-            lies = self._lies(candidate, name, inputs[name])
-            if lies.map in candidate.reads:
-                found[name] = self._map(lies.map, step)
-            elif name in by_tile:
-                found[name] = self._tile_buffer(
-                    "channel_input", step, name, part.channels, recipe.depth, tiles, rows
-                )
-                for tile, channels in enumerate(tiles):
-                    program.loads[tile].append(
-                        self.moves.map(
-                            "load", lies.map, found[name], step, tile, (0, rows), channels
-                        )
-                    )
-            else:
-                found[name] = self._row_input(step, lies, need, 1, chain, program)
-        return found
-
-    def _tiled_weights(
-        self, step: int, part: Part, recipe: Recipe, tiles: list[tuple[int, int]], program: Program
-    ) -> tuple[int, ...]:
-        layer = self.site.network.layers[part.layer]
-        if not layer.weight_bytes:
-            return ()
-        sizes = [channel_weight_bytes(layer, channels) for channels in tiles]
-        stream = self._add(
-            "weight_stream", layer.name, recipe.depth, max(sizes), step, step + 1, part.channels
-        )
-        for tile, (channels, size) in enumerate(zip(tiles, sizes, strict=True)):
-            program.loads[tile].append(
-                self.moves.weights(part.layer, stream, step, step, tile, channels, size)
-            )
-        return (stream,)
-
-    def _tiled_output(
-        self, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
-        tiles: list[tuple[int, int]], program: Program,
-    ) -> int:  # fmt: skip
-        kept, stored = self._goes(candidate, recipe, layer.output)
-        if kept is not None:
-            output = self._map(kept.map, step)
-        else:
-            lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
-            output = self._tile_buffer(
-                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles, layer.rows
-            )
-            program.rolling = {output}
-        if stored is not None:
-            shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
-            for tile, (begin, end) in enumerate(tiles):
-                program.stores[tile].append(
-                    self.moves.map(
-                        "store", stored.map, output, step, tile, (0, layer.rows),
-                        (begin + shift, end + shift),
-                    )
-                )  # fmt: skip
-        return output
-
-    # ---------------------------------------------------------------- blocks
-
-    def _block_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
-        part = recipe.part or self.site.parts[candidate.first]
-        layer, position = self.site.network.layers[part.layer], recipe.positions[0]
-        found = blocks(self.site, position, part, (recipe.height,), recipe.width)
-        tiles = [found.channels[column] for column in found.column.tolist()]
-        program = Program(self._step(recipe, len(tiles)))
-        program.loads, program.stores = [[] for _ in tiles], [[] for _ in tiles]
-        buffers: dict[str, int] = {}
-        inputs = input_channels(self.site.network, layer, part.channels)
-        for name, need in found.chain.needs.items():
-            lies = self._lies(candidate, name, inputs[name])
-            buffers[name] = (
-                self._map(lies.map, step)
-                if lies.map in candidate.reads
-                else self._row_input(step, lies, need, recipe.depth, found.chain, program)
-            )
-        weights = self._tiled_weights(step, part, recipe, tiles, program)
-        output = self._block_output(step, candidate, layer, part, recipe, found, program)
-        rows, cycles = found.cuts.tiles, block_computes(self.site, layer, found)[0].tolist()
-        for tile, channels in enumerate(tiles):
-            program.computes.append([Compute(
-                layer.name, step, tile, (int(rows.begin[tile]), int(rows.end[tile])), channels,
-                tuple(buffers[operand.tensor] for operand in layer.inputs), weights, output,
-                0, cycles[tile],
-            )])  # fmt: skip
-        return program
-
-    def _block_output(
-        self, step: int, candidate: Candidate, layer: Layer, part: Part, recipe: Recipe,
-        found: Blocks, program: Program,
-    ) -> int:  # fmt: skip
-        kept, stored = self._goes(candidate, recipe, layer.output)
-        rows, tiles = found.cuts.tiles, [found.channels[c] for c in found.column.tolist()]
-        if kept is not None:
-            output = self._map(kept.map, step)
-        else:
-            lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
-            tallest = int(rows.count.max())
-            output = self._tile_buffer(
-                "channel_output", step, lies.tensor, lies.channels, recipe.depth, tiles, tallest
-            )
-            program.rolling = {output}
-        if stored is not None:
-            shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
-            for tile, own in _spans(rows):
-                begin, end = tiles[tile]
-                program.stores[tile].append(
-                    self.moves.map(
-                        "store", stored.map, output, step, tile, own, (begin + shift, end + shift)
-                    )
-                )
-        return output
-
-
-@dataclass(frozen=True, slots=True)
-class _Lies:
-    """A map, or some channels of it, that an operand or output is."""
-
-    map: int
-    tensor: str
-    channels: Channels
-
-
-def _spans(rows: Rows) -> list[tuple[int, tuple[int, int]]]:
-    """Tiles with rows, and their rows."""
-    pairs = zip(rows.begin.tolist(), rows.end.tolist(), strict=True)
-    return [(tile, (begin, end)) for tile, (begin, end) in enumerate(pairs) if end > begin]
+        return self.ledger.row_buffer("output", step, lies.tensor, held, lies.channels)

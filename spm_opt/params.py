@@ -50,8 +50,8 @@ class SolveParams:
         ``auto``: where cutting costs nothing (no latency, bursts that divide the bytes of a
         cycle), so that the optimum can still be proven.
     tilings : str
-        ``all``, or ``rows``: groups in stripes of rows and in channel tiles only, no bands of
-        columns.
+        ``all``, or ``rows``: groups in stripes of rows and single layers in channel tiles only, no
+        bands of columns, no blocks, no runs of layers in channel tiles.
     constraints : Constraints
         What the plan has to do, and must not do, whatever it costs.
     """

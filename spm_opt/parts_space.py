@@ -140,7 +140,7 @@ def channel_heights(
     step = layer.op.channel_step()
     begin, end = channels or (0, channel_count(layer))
     found: set[int] = set()
-    for height in _halved(end - begin, step):
+    for height in halved(end - begin, step):
         tile = (0, height)
         size = channel_weight_bytes(layer, tile) or sum(
             network.tensors[t].rows * slice_row_bytes(network, t, tile)
@@ -151,7 +151,7 @@ def channel_heights(
     return tuple(sorted(found, reverse=True))
 
 
-def _halved(width: int, step: int) -> Iterator[int]:
+def halved(width: int, step: int) -> Iterator[int]:
     """A half, a quarter ... of `width` channels, in whole groups of `step` while there are any."""
     groups = width // step
     for shift in range(1, groups.bit_length() + 1 if groups > 1 else 1):

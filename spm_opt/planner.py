@@ -366,6 +366,7 @@ def make_world(
         cuts=cuts,
         bands=params.tilings == "all",
         blocks=params.tilings == "all",
+        runs=params.tilings == "all",
     )
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),

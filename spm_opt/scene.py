@@ -37,6 +37,7 @@ BUFFER_KINDS: Final[dict[str, Kind]] = {
     "weight_stream": Kind("weights, streamed", _YELLOW),
     "map": Kind("whole map", _BLUE),
     "stripe": Kind("stripe", _GREEN),
+    "channel_stripe": Kind("stripe", _GREEN),
     "input": Kind("in stream", _SKY),
     "channel_input": Kind("in stream", _SKY),
     "output": Kind("out stream", _PURPLE),

@@ -63,14 +63,14 @@ class Buffer:
         ``output``: rows of a map streamed to DRAM;
         ``weight_stream``: weights of the channel tiles; ``channel_input``: channel tiles of a map
         streamed from DRAM, all rows; ``channel_output``: channel tiles of the output on their way
-        to DRAM.
+        to DRAM; ``channel_stripe``: a channel tile of an intermediate map.
     tensor : str
         The feature map, or the layer whose weights these are.
     offset_bytes, size_bytes : int
         SPM address and aligned size.
     count, unit_bytes : int
         The buffer holds `count` units of `unit_bytes`: rows (row ``r`` lies in unit
-        ``r % count``), or, for the last three kinds, tiles (tile ``t`` lies in unit ``t % count``);
+        ``r % count``), or, for the last four kinds, tiles (tile ``t`` lies in unit ``t % count``);
         1 and the byte count for ``weights``.
     first_step, end_step : int
         Residency: steps ``[first_step, end_step)``.

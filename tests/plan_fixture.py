@@ -173,10 +173,10 @@ class World:
 
 def make_world(
     network: Network, chip: Hardware, prune: bool = True, halos: tuple[str, ...] = ("retain",),
-    aliases: bool = True, cuts: bool = True, bands: bool = False,
+    aliases: bool = True, cuts: bool = True, bands: bool = False, runs: bool = True,
 ) -> World:  # fmt: skip
     site = make_site(network, chip, source_order(network), aliases)
-    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands, blocks=True)
+    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands, runs=runs)
     problem = Problem(
         len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, cuts=cuts,

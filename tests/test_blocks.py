@@ -59,7 +59,7 @@ def alone(found: World, axis: str = "blocks") -> Iterator[tuple[int, Decision]]:
 def test_tiles_are_those_of_two_loops() -> None:
     found = world(network())
     part = found.site.parts[0]
-    one = blocks(found.site, 0, replace(part, channels=None), (7, 4), 24)
+    one = blocks(found.site, (0, 1), replace(part, channels=None), (7, 4), 24)
     tiles = one.cuts.tiles
     listed = [
         (begin, end, *one.channels[column])

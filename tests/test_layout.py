@@ -39,7 +39,8 @@ def drawn(seed: int) -> tuple[World, list[tuple[Decision, Layout]]]:
     """A world with every candidate, and some decisions in it."""
     rng = random.Random(seed)
     network = random_network(rng)
-    world = make_world(network, random_chip(rng, network), prune=False, cuts=seed % 3 > 0)
+    cuts, runs = seed % 3 > 0, seed % 2 == 0
+    world = make_world(network, random_chip(rng, network), prune=False, cuts=cuts, runs=runs)
     return world, laid_out(world, seed, 4)
 
 
@@ -95,8 +96,8 @@ def test_random_decisions_are_of_every_sort() -> None:
             )
     expected = {
         "weights", "map", "input", "stripe", "output", "weight_stream", "channel_input",
-        "channel_output", "weights slice", "input slice", "output slice", "reload", "prefetch",
-        "both", "rows", "channels", "blocks",
+        "channel_output", "channel_stripe", "weights slice", "input slice", "output slice",
+        "reload", "prefetch", "both", "rows", "channels", "blocks",
     }  # fmt: skip
     assert {kind for kind in expected if kinds[kind] < 10} == set()
     assert {kind for kind in SHARING_SORTS if kinds[kind] < 5} == set()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.facts import (
+    MAP_TILE_KINDS,
     ROW_KINDS,
     Channels,
     Facts,
@@ -114,15 +115,16 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
     reads = [
         _map_access(
             facts, number, layer.inputs[i].tensor, facts.needed_rows(layer, i, command.rows),
-            facts.operand_channels(layer, i, command.channels), command.tile,
+            facts.operand_channels(layer, i, command.channels), (command.step, command.tile),
         )
         for i, number in enumerate(command.inputs)
     ]  # fmt: skip
     for number in command.weights:
         reads.append(_weights(facts, number, command.channels, command.tile))
     written = _map_access(
-        facts, command.output, layer.output, command.rows, command.channels, command.tile
-    )
+        facts, command.output, layer.output, command.rows, command.channels,
+        (command.step, command.tile),
+    )  # fmt: skip
     return Command(
         index, True, command.start_cycle, command.end_cycle,
         tuple(a for a in reads if a is not None), tuple(a for a in (written,) if a is not None),
@@ -135,27 +137,33 @@ def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
         access = _weights(facts, command.buffer, command.channels, tile, command.piece)
     else:
         access = _map_access(
-            facts, command.buffer, command.tensor, command.rows, command.channels, tile
-        )
+            facts, command.buffer, command.tensor, command.rows, command.channels,
+            (command.step, tile),
+        )  # fmt: skip
     found = tuple(a for a in (access,) if a is not None)
     reads, writes = ((), found) if command.kind == "load" else (found, ())
     return Command(index, False, command.start_cycle, command.end_cycle, reads, writes)
 
 
 def _map_access(
-    facts: Facts, number: int, tensor: str, rows: tuple[int, int], channels: Channels, tile: int
-) -> Access | None:
-    """Rows of channels of `tensor`, in a buffer of it or of a map that it is a piece of."""
+    facts: Facts, number: int, tensor: str, rows: tuple[int, int], channels: Channels,
+    tile: tuple[int, int],
+) -> Access | None:  # fmt: skip
+    """Rows of channels of `tensor`, in a buffer of it or of a map that it is a piece of.
+
+    ``tile`` is the step and the tile in it.
+    """
     buffer = facts.schedule.buffers[number]
     try:
         channels = facts.channels_in(buffer.tensor, tensor, channels)
         facts.map_cells(buffer.tensor, channels)
     except (KeyError, ValueError):
         return None  # the wrong buffer: said by `spm_opt.verify.operands`
-    if buffer.kind == "channel_input":
-        return _tile(facts, number, channels, tile)  # all rows, some of which nobody may need
-    if buffer.kind == "channel_output":
-        return _tile(facts, number, channels, tile, rows)
+    if buffer.kind in MAP_TILE_KINDS:
+        # a tile is there as a whole: whoever needs some of its rows finds it as it was filled
+        begin, end = facts.filled.get((number, *tile), rows)
+        held = (begin, end) if begin <= rows[0] and rows[1] <= end else rows
+        return _tile(facts, number, channels, tile[1], held) if rows[0] < rows[1] else None
     return _rows(facts, number, rows, channels)
 
 

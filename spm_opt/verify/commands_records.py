@@ -16,6 +16,7 @@ from spm_opt.verify.commands_identity import layouts
 from spm_opt.verify.commands_trace import Trace
 from spm_opt.verify.engines import transfer_share
 from spm_opt.verify.facts import (
+    MAP_TILE_KINDS,
     Channels,
     Facts,
     channel_count,
@@ -185,7 +186,7 @@ class _Expected:
         begin, end = touched or (0, layout.channels)
         base, held, pitch = buffer.offset_bytes, buffer.count, buffer.unit_bytes
         line = self.facts.slice_row_bytes(buffer.tensor, buffer.channels) // layout.lead
-        if buffer.kind in ("channel_input", "channel_output"):
+        if buffer.kind in MAP_TILE_KINDS:
             # a unit holds rows of the channels of one tile, and nothing else
             base += tile % buffer.count * buffer.unit_bytes
             low, high = begin, end

@@ -20,11 +20,16 @@ _NAMED_AT_MOST: Final = 8
 def steps_kept(facts: Facts) -> Iterator[str]:
     """A step computes all its layers, all of its slice, and cuts tiles along its axis only."""
     cells: dict[tuple[int, str], set[int]] = defaultdict(set)
+    rows: dict[tuple[int, str], tuple[int, int]] = {}
     for index, command in enumerate(facts.schedule.computes):
         step, layer = facts.schedule.steps[command.step], facts.layers[command.layer]
         own = facts.cells(layer, command.channels)
         cells[command.step, command.layer].update(range(*own))
-        if step.axis == "channels" and command.rows != (0, layer.rows):
+        # what a layer hands on inside the step may leave rows out, those of all tiles
+        whole = (0, layer.rows) if command.layer == step.layers[-1] else command.rows
+        if step.axis == "channels" and command.rows != rows.setdefault(
+            (command.step, command.layer), whole
+        ):
             yield f"{compute_label(facts, index)} computes some rows, but its step cuts channels"
         # a slice belongs to a step of one layer
         if step.axis == "rows" and len(step.layers) == 1:

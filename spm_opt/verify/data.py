@@ -21,7 +21,7 @@ from spm_opt.verify.accesses import (
     state_shape,
 )
 from spm_opt.verify.coverage import runs_text
-from spm_opt.verify.facts import ROW_KINDS, Facts
+from spm_opt.verify.facts import MAP_TILE_KINDS, ROW_KINDS, Facts
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -109,7 +109,7 @@ def _absence(
     buffer = facts.schedule.buffers[access.buffer]
     if buffer.kind in ROW_KINDS:
         what = _rows_text(facts, buffer.tensor, access.cells[0], marked, content)
-    elif buffer.kind in ("channel_input", "channel_output"):
+    elif buffer.kind in MAP_TILE_KINDS:
         what = f"the tile of {buffer.tensor!r}"
     else:
         what = f"the weights of {buffer.tensor!r}"

@@ -23,7 +23,9 @@ Channels = tuple[int, int] | None
 #: buffers whose units are rows of a map
 ROW_KINDS = ("map", "input", "stripe", "output")
 #: buffers whose units are channel tiles
-TILE_KINDS = ("weight_stream", "channel_input", "channel_output")
+TILE_KINDS = ("weight_stream", "channel_input", "channel_output", "channel_stripe")
+#: those of them that hold maps
+MAP_TILE_KINDS = ("channel_input", "channel_output", "channel_stripe")
 #: buffers that hold constants
 WEIGHT_KINDS = ("weights", "weight_stream")
 #: buffers of which the store empties a part that a later tile fills again
@@ -61,6 +63,8 @@ class Facts:
         Layers that need not run where their pieces lie in place.
     sharing : tuple of int
         For each buffer, the first of those that have the same bytes, itself where it is alone.
+    filled : mapping of (int, int, int) to (int, int)
+        Rows that a load or compute puts into each tile of a map: by buffer, step and tile.
     """
 
     schedule: Schedule
@@ -73,6 +77,7 @@ class Facts:
     pieces: Mapping[tuple[str, str], tuple[int, int]]
     copy_free: frozenset[str]
     sharing: tuple[int, ...]
+    filled: Mapping[tuple[int, int, int], tuple[int, int]]
 
     def tensor(self, name: str) -> Tensor:
         """Feature map of this name."""
@@ -261,7 +266,7 @@ def facts_of(schedule: Schedule) -> Facts:
     return Facts(
         schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts),
         _weight_cuts(schedule, layers, cuts), relation,
-        copy_free(network), _shared(schedule.buffers),
+        copy_free(network), _shared(schedule.buffers), _filled(schedule),
     )  # fmt: skip
 
 
@@ -320,6 +325,21 @@ def _settle_pieces(
                 map_cuts[inner] |= down
                 map_cuts[outer] |= up
                 grown = True
+
+
+def _filled(schedule: Schedule) -> dict[tuple[int, int, int], tuple[int, int]]:
+    """Rows of each tile of a map; those put there last, where it is filled more than once."""
+    made = [(c.output, c.step, c.tile, c.rows) for c in schedule.computes]
+    made += [
+        (t.buffer, t.step, t.tile or 0, t.rows)
+        for t in schedule.transfers
+        if t.kind == "load" and t.role == "map"
+    ]
+    return {
+        (number, step, tile): rows
+        for number, step, tile, rows in made
+        if schedule.buffers[number].kind in MAP_TILE_KINDS
+    }
 
 
 def _shared(buffers: Sequence[Buffer]) -> tuple[int, ...]:

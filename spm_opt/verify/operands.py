@@ -8,6 +8,7 @@ from typing import Final
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.verify.facts import (
+    MAP_TILE_KINDS,
     ROW_KINDS,
     TILE_KINDS,
     WEIGHT_KINDS,
@@ -20,8 +21,8 @@ from spm_opt.verify.facts import (
 
 _MAP_TILES: Final = ("channel_input", "channel_output")
 _MAP_KINDS: Final = (*ROW_KINDS, *_MAP_TILES)
-_READABLE: Final = (*ROW_KINDS, "channel_input")
-_WRITABLE: Final = ("map", "stripe", "output", "channel_output")
+_READABLE: Final = (*ROW_KINDS, *MAP_TILE_KINDS)
+_WRITABLE: Final = ("map", "stripe", "output", "channel_output", "channel_stripe")
 
 
 def compute_operands(facts: Facts) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
 
 
 def _in_blocks(facts: Facts, command: Transfer) -> bool:
-    return command.kind == "store" and facts.schedule.steps[command.step].axis == "blocks"
+    return facts.schedule.steps[command.step].axis == "blocks"
 
 
 def _belongs(facts: Facts, buffer: Buffer, command: Transfer) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from spm_opt.schedule import Buffer, Transfer
 from spm_opt.verify.facts import (
+    MAP_TILE_KINDS,
     ROW_KINDS,
     TILE_KINDS,
     Facts,
@@ -75,6 +76,16 @@ def _tiles_fit(facts: Facts) -> Iterator[str]:
                 f"({_width(facts, buffer, command)} channels), but buffer {buffer.name!r} has "
                 f"units of {buffer.unit_bytes}"
             )
+    for index, compute in enumerate(facts.schedule.computes):
+        buffer = facts.schedule.buffers[compute.output]
+        if buffer.kind in MAP_TILE_KINDS:
+            row_bytes = facts.slice_row_bytes(facts.layers[compute.layer].output, compute.channels)
+            size = (compute.rows[1] - compute.rows[0]) * row_bytes
+            if size > buffer.unit_bytes:
+                yield (
+                    f"{compute_label(facts, index)} writes a tile of {size} bytes, but buffer "
+                    f"{buffer.name!r} has units of {buffer.unit_bytes}"
+                )
 
 
 def _width(facts: Facts, buffer: Buffer, command: Transfer) -> int:

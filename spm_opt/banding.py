@@ -167,7 +167,7 @@ class _Teller:
         columnar, used = set(network.columnar), {*candidate.reads, *candidate.streams}
         made = {*candidate.keeps, *candidate.stores}
         cuts = recipe.part is not None and recipe.part.channels is not None
-        if (cuts or recipe.axis in ("channels", "blocks")) and columnar & {
+        if (cuts or recipe.axis in ("channels", "blocks", "sums")) and columnar & {
             site.map_names[t] for t in used | made
         }:
             raise BandConflictError

@@ -30,10 +30,10 @@ def plainly(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
 
 
 def is_plain(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
-    """Whether a candidate is neither in bands or blocks nor of slices that run together."""
+    """Whether a candidate is neither in bands, blocks or sums nor of slices that run together."""
     recipe = recipes[candidate.recipe]
     together = recipe.axis == "channels" and candidate.end > candidate.first + 1
-    return not (recipe.bands or together or recipe.axis == "blocks")
+    return not (recipe.bands or together or recipe.axis in ("blocks", "sums"))
 
 
 def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:

@@ -21,8 +21,10 @@ from spm_opt.fusion import (
 from spm_opt.fusion_blocks import Blocks, block_computes, blocks
 from spm_opt.fusion_borders import within
 from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
+from spm_opt.fusion_sums import sums
 from spm_opt.graph.network import Layer
 from spm_opt.layout_moves import Moves, dram_addresses
+from spm_opt.layout_sums import SumWriter
 from spm_opt.parts import Part
 from spm_opt.parts_space import channel_weight_bytes, tile_inputs
 from spm_opt.problem import Candidate, Problem
@@ -209,6 +211,8 @@ class _Writer:
             return self._channel_program(step, candidate, recipe)
         if recipe.axis == "blocks":
             return self._block_program(step, candidate, recipe)
+        if recipe.axis == "sums":
+            return self._sum_program(step, candidate, recipe)
         return self._row_program(step, candidate, recipe)
 
     def _step(self, recipe: Recipe, tiles: int) -> Step:
@@ -534,6 +538,37 @@ class _Writer:
                     )
                 )
         return output
+
+    # ---------------------------------------------------------------- partial sums
+
+    def _sum_program(self, step: int, candidate: Candidate, recipe: Recipe) -> Program:
+        part, position = recipe.part or self.site.parts[candidate.first], recipe.positions[0]
+        found = sums(self.site, position, part, (recipe.height,), recipe.width, recipe.slice)
+        layer, tiles = found.layer, len(found.block)
+        writer = SumWriter(
+            self.site, self.moves, self._add, found, step, recipe.depth, part.channels
+        )
+        program = Program(self._step(recipe, tiles))
+        program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
+        source = self._lies(candidate, layer.inputs[0].tensor, None)
+        read = (
+            self._map(source.map, step)
+            if source.map in candidate.reads
+            else writer.input_loads(source.map, program.loads)
+        )
+        weights = writer.weight_loads(program.loads)
+        kept, stored = self._goes(candidate, recipe, layer.output)
+        if kept is not None:
+            output = self._map(kept.map, step)
+        else:
+            lies = stored if stored is not None else _Lies(-1, layer.output, part.channels)
+            output = writer.output_buffer(lies.tensor, lies.channels)
+            program.rolling = {output}
+        if stored is not None:
+            shift = (stored.channels or (0, 0))[0] - (part.channels or (0, 0))[0]
+            writer.stores((stored.map, shift), output, program.stores)
+        program.computes = writer.computes(read, weights, output)
+        return program
 
 
 @dataclass(frozen=True, slots=True)

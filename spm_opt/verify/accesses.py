@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.graph.sums import Summed
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.facts import (
     ROW_KINDS,
@@ -114,15 +115,21 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
     reads = [
         _map_access(
             facts, number, layer.inputs[i].tensor, facts.needed_rows(layer, i, command.rows),
-            facts.operand_channels(layer, i, command.channels), command.tile,
+            facts.operand_channels(layer, i, command.channels, command.summed), command.tile,
+            command.summed is not None,
         )
         for i, number in enumerate(command.inputs)
     ]  # fmt: skip
     for number in command.weights:
-        reads.append(_weights(facts, number, command.channels, command.tile))
-    written = _map_access(
-        facts, command.output, layer.output, command.rows, command.channels, command.tile
-    )
+        reads.append(_weights(facts, number, command.channels, command.tile, summed=command.summed))
+    if command.sums is not None and command.summed is not None:
+        reads.append(_sums(facts, command.sums, command, command.summed[0]))
+    if command.summed is None or facts.finishes(command):
+        written = _map_access(
+            facts, command.output, layer.output, command.rows, command.channels, command.tile
+        )
+    else:
+        written = _sums(facts, command.output, command, command.summed[1])
     return Command(
         index, True, command.start_cycle, command.end_cycle,
         tuple(a for a in reads if a is not None), tuple(a for a in (written,) if a is not None),
@@ -132,29 +139,36 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
 def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
     tile = command.tile or 0
     if command.role == "weights":
-        access = _weights(facts, command.buffer, command.channels, tile, command.piece)
+        access = _weights(
+            facts, command.buffer, command.channels, tile, command.piece, command.summed
+        )
     else:
         access = _map_access(
-            facts, command.buffer, command.tensor, command.rows, command.channels, tile
-        )
+            facts, command.buffer, command.tensor, command.rows, command.channels, tile,
+            facts.schedule.steps[command.step].axis == "sums",
+        )  # fmt: skip
     found = tuple(a for a in (access,) if a is not None)
     reads, writes = ((), found) if command.kind == "load" else (found, ())
     return Command(index, False, command.start_cycle, command.end_cycle, reads, writes)
 
 
 def _map_access(
-    facts: Facts, number: int, tensor: str, rows: tuple[int, int], channels: Channels, tile: int
-) -> Access | None:
-    """Rows of channels of `tensor`, in a buffer of it or of a map that it is a piece of."""
+    facts: Facts, number: int, tensor: str, rows: tuple[int, int], channels: Channels, tile: int,
+    some_rows: bool = False,
+) -> Access | None:  # fmt: skip
+    """Rows of channels of `tensor`, in a buffer of it or of a map that it is a piece of.
+
+    With `some_rows`, tiles of channels that are streamed in have no more than these rows.
+    """
     buffer = facts.schedule.buffers[number]
     try:
         channels = facts.channels_in(buffer.tensor, tensor, channels)
         facts.map_cells(buffer.tensor, channels)
     except (KeyError, ValueError):
         return None  # the wrong buffer: said by `spm_opt.verify.operands`
-    if buffer.kind == "channel_input":
+    if buffer.kind == "channel_input" and not some_rows:
         return _tile(facts, number, channels, tile)  # all rows, some of which nobody may need
-    if buffer.kind == "channel_output":
+    if buffer.kind in ("channel_input", "channel_output"):
         return _tile(facts, number, channels, tile, rows)
     return _rows(facts, number, rows, channels)
 
@@ -170,12 +184,30 @@ def _rows(facts: Facts, number: int, rows: tuple[int, int], channels: Channels) 
     return Access(number, cells, begin % width, kept, begin, overflows=kept < end - begin)
 
 
+def _sums(facts: Facts, number: int, command: Compute, added: int) -> Access | None:
+    """Partial sums of a compute's rows and channels, of the first `added` input channels."""
+    layer = facts.layers[command.layer]
+    if facts.schedule.buffers[number].kind != "sums":
+        return None  # said by `spm_opt.verify.sums`
+    count, (begin, end) = facts.cell_count(layer), facts.cells(layer, command.channels)
+    content = (begin * (count + 1) + end) * (layer.rows + 1) + command.rows[0]
+    content = content * (layer.rows + 1) + command.rows[1]
+    content = content * (facts.reductions[layer.name].inputs + 1) + added
+    return Access(number, (0, 1), 0, 1, content)
+
+
 def _weights(
-    facts: Facts, number: int, channels: Channels, tile: int, piece: tuple[int, int] | None = None
-) -> Access | None:
+    facts: Facts, number: int, channels: Channels, tile: int,
+    piece: tuple[int, int] | None = None, summed: Summed | None = None,
+) -> Access | None:  # fmt: skip
     buffer = facts.schedule.buffers[number]
     if buffer.kind == "weight_stream":
-        return _tile(facts, number, channels, tile)
+        access = _tile(facts, number, channels, tile)
+        if summed is None:
+            return access
+        inputs = facts.reductions[buffer.tensor].inputs + 1
+        content = (access.content * inputs + summed[0]) * inputs + summed[1]
+        return replace(access, content=content)
     if buffer.kind != "weights":
         return None
     layer = facts.layers[buffer.tensor]

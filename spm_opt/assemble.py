@@ -10,6 +10,7 @@ from spm_opt.decision import Decision
 from spm_opt.energy import can_count, claimed_energy
 from spm_opt.graph.network import Network, needed_rows
 from spm_opt.graph.pieces import compulsory_map_bytes, copy_free
+from spm_opt.graph.sums import reduction
 from spm_opt.hardware import Hardware
 from spm_opt.layout import Layout
 from spm_opt.schedule import Claims, Compute, EnergyClaims, Provenance, Schedule
@@ -151,4 +152,8 @@ def _macs(network: Network, compute: Compute) -> int:
     channels = 1 if axis is None else layer.output_shape[axis]
     part = channels if compute.channels is None else compute.channels[1] - compute.channels[0]
     rows = compute.rows[1] - compute.rows[0]
-    return layer.macs * rows * part // (layer.rows * channels)
+    work, whole = layer.macs * rows * part, layer.rows * channels
+    known = None if compute.summed is None else reduction(network, layer)
+    if known is None or compute.summed is None:
+        return work // whole
+    return work * (compute.summed[1] - compute.summed[0]) // (whole * known.inputs)

@@ -30,9 +30,11 @@ def plainly(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
 
 
 def is_plain(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
-    """Whether a candidate is neither in bands nor in blocks."""
+    """Whether a candidate is neither in bands, blocks or sums nor a run in channel tiles."""
     recipe = recipes[candidate.recipe]
-    return not (recipe.bands or recipe.axis == "blocks")
+    first, end = recipe.positions
+    run = recipe.axis == "channels" and end - first > 1
+    return not (recipe.bands or run or recipe.axis in ("blocks", "sums"))
 
 
 def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:

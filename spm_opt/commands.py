@@ -21,6 +21,7 @@ from spm_opt.cost.compression import map_share
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.graph.ops import row_axis
 from spm_opt.graph.pieces import pieces
+from spm_opt.graph.sums import Reduction, reduction, sum_bytes
 from spm_opt.hardware import RAW
 from spm_opt.schedule import Buffer, Compute, Schedule, Transfer
 from spm_opt.stream import COMPUTE, DMA, Channels, Command, DramRange, Stream, Window
@@ -59,6 +60,7 @@ class _Lowering:
         self.layers: dict[str, Layer] = {layer.name: layer for layer in schedule.network.layers}
         self.pieces = pieces(schedule.network)
         self.queues = _queues(schedule)
+        self._reductions: dict[str, Reduction] = {}
 
     def stream(self) -> Stream:
         computes, transfers = self.schedule.computes, self.schedule.transfers
@@ -85,10 +87,10 @@ class _Lowering:
         """Last transfer that must have ended before a compute starts; -1 for none."""
         step, tile, queues = compute.step, compute.tile, self.queues
         drained = tile - self.schedule.steps[step].depth
-        touched = (*compute.inputs, *compute.weights, compute.output)
         return max(
             queues.before[step][1], queues.loads.get((step, tile), -1),
-            queues.stores.get((step, drained), -1), *(queues.into.get(b, -1) for b in touched),
+            queues.stores.get((step, drained), -1),
+            *(queues.into.get(b, -1) for b in compute.touched),
         )  # fmt: skip
 
     def _before_transfer(self, transfer: Transfer) -> int:
@@ -117,18 +119,27 @@ class _Lowering:
             tensor = self.network.tensors[operand.tensor]
             rows = layer.input_rows(i).needed(*command.rows, tensor.rows)
             read = self.network.operand_channels(layer, i, command.channels)
+            if command.summed is not None:
+                read = self._reduction(layer).read(command.channels, command.summed)
             inputs.append(self._map_window(buffer, tensor.name, rows, read, command.tile))
         weights = [
-            self._weight_window(buffer, layer, command.channels, command.tile)
+            self._weight_window(buffer, layer, command.channels, command.tile, command.summed)
             for buffer in command.weights
         ]
-        output = self._map_window(
-            command.output, layer.output, command.rows, command.channels, command.tile
+        begin, end = command.summed or (0, 0)
+        if command.sums is not None:
+            inputs.append(self._sums_window(command.sums, layer, command, begin))
+        output = (
+            self._sums_window(command.output, layer, command, end)
+            if self.schedule.buffers[command.output].kind == "sums"
+            else self._map_window(
+                command.output, layer.output, command.rows, command.channels, command.tile
+            )
         )
         return Command(
             number, COMPUTE, "compute", layer.name, "", command.step, command.tile, command.rows,
             command.channels, waits, tuple(inputs), tuple(w for w in weights if w is not None),
-            output, None, command.end_cycle - command.start_cycle,
+            output, None, command.end_cycle - command.start_cycle, summed=command.summed,
         )  # fmt: skip
 
     def _transfer(self, number: int, transfer: Transfer, waits: tuple[int, ...]) -> Command:
@@ -136,13 +147,17 @@ class _Lowering:
         window: Window | None
         if transfer.role == "weights":
             layer = self.layers[transfer.tensor]
-            window = self._weight_window(transfer.buffer, layer, transfer.channels, max(tile, 0))
+            window = self._weight_window(
+                transfer.buffer, layer, transfer.channels, max(tile, 0), transfer.summed
+            )
             if window is not None and transfer.piece is not None:
                 begin, end = transfer.piece
                 window = replace(
                     window, first_byte=window.first_byte + begin, run_bytes=end - begin
                 )
             step = transfer.run_bytes
+            if transfer.summed is not None:
+                step = self._reduction(layer).channel_bytes
         else:
             window = self._map_window(
                 transfer.buffer, transfer.tensor, transfer.rows, transfer.channels, max(tile, 0)
@@ -160,6 +175,7 @@ class _Lowering:
             number, DMA, transfer.kind, transfer.tensor, transfer.role, transfer.step, tile,
             transfer.rows, transfer.channels, waits, found if store else (), (),
             None if store else window, dram, 0, not store and transfer.step < transfer.need_step,
+            transfer.summed,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- windows
@@ -221,13 +237,48 @@ class _Lowering:
         shift = first - (low if buffer.channels else 0)
         return shift, None if holds == (0, channels) else holds
 
+    def _reduction(self, layer: Layer) -> Reduction:
+        """How the sums of a layer are taken apart: some record says that they are."""
+        if layer.name not in self._reductions:
+            known = reduction(self.network, layer)
+            if known is None:
+                raise ValueError(f"the sums of {layer.name!r} cannot be taken apart")
+            self._reductions[layer.name] = known
+        return self._reductions[layer.name]
+
+    def _sums_window(self, number: int, layer: Layer, command: Compute, added: int) -> Window:
+        """Partial sums of a compute's rows and channels: as the map's elements, but longer."""
+        buffer, tensor = self.schedule.buffers[number], self.network.tensors[layer.output]
+        lead, channels, rest = channel_layout(self.network, layer.output)
+        begin, end = command.channels or (0, channels)
+        run = (end - begin) * rest // DTYPE_BYTES[tensor.dtype] * sum_bytes(tensor.dtype)
+        held = min(tensor.rows, buffer.unit_bytes // (lead * run))
+        return Window(
+            number, layer.output, buffer.offset_bytes, held, lead * run, command.rows,
+            command.channels, command.channels, 0, run, run, lead, (0, added),
+        )  # fmt: skip
+
+    def _slice_window(
+        self, buffer: Buffer, number: int, layer: Layer, channels: Channels, tile: int,
+        summed: tuple[int, int],
+    ) -> Window:  # fmt: skip
+        """Constants of some input channels, for each output channel one run."""
+        begin, end = channels or (0, channel_count(layer))
+        first, last = self._reduction(layer).constants(summed)
+        base = buffer.offset_bytes + tile % buffer.count * buffer.unit_bytes
+        return Window(
+            number, layer.constants, base, 1, (end - begin) * (last - first), (0, 1), channels,
+            channels, 0, last - first, last - first, end - begin, summed,
+        )  # fmt: skip
+
     def _weight_window(
-        self, number: int, layer: Layer, channels: Channels, tile: int
-    ) -> Window | None:
+        self, number: int, layer: Layer, channels: Channels, tile: int,
+        summed: Channels = None,
+    ) -> Window | None:  # fmt: skip
         """Constants of output channels in a buffer; None where it has none of them."""
-        buffer = self.schedule.buffers[number]
-        axis = layer.channel_axis
-        total = 1 if axis is None else layer.output_shape[axis]
+        buffer, total = self.schedule.buffers[number], channel_count(layer)
+        if summed is not None:
+            return self._slice_window(buffer, number, layer, channels, tile, summed)
         begin, end = channels or (0, total)
         base, (low, high) = buffer.offset_bytes, buffer.channels or (0, total)
         if buffer.kind == "weight_stream":
@@ -252,6 +303,12 @@ class _Lowering:
         lead, total, rest = channel_layout(self.network, tensor)
         begin, end = channels or (0, total)
         return lead * (end - begin) * rest
+
+
+def channel_count(layer: Layer) -> int:
+    """Output channels of a layer; 1 where nothing cuts them."""
+    axis = layer.channel_axis
+    return 1 if axis is None else layer.output_shape[axis]
 
 
 def channel_layout(network: Network, tensor: str) -> tuple[int, int, int]:

@@ -15,8 +15,9 @@ import numpy as np
 from spm_opt.cost.energy import Tiles, mac_fj, required, tile_energy
 from spm_opt.errors import InputError
 from spm_opt.graph.densities import first_density_ppm
-from spm_opt.graph.network import Layer, Network
+from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
 from spm_opt.graph.ops import row_axis
+from spm_opt.graph.sums import reduction, sliced, sum_bytes
 from spm_opt.hardware import Energy, Hardware
 from spm_opt.schedule import Compute, EnergyClaims, Transfer
 
@@ -105,11 +106,11 @@ def compute_energies(
 ) -> list[Levels]:
     """Of every compute command."""
     layers = {layer.name: layer for layer in network.layers}
-    alike: dict[tuple[str, int | None], list[int]] = defaultdict(list)
+    alike: dict[tuple[str, int | None, Channels], list[int]] = defaultdict(list)
     for index, compute in enumerate(computes):
-        alike[compute.layer, _width(compute.channels)].append(index)
+        alike[compute.layer, _width(compute.channels), compute.summed].append(index)
     found = [Levels()] * len(computes)
-    for (name, width), indices in alike.items():
+    for (name, width, _), indices in alike.items():
         commands = [computes[i] for i in indices]
         levels = _alike(network, hardware, layers[name], width, commands)
         for index, own in zip(indices, levels, strict=True):
@@ -121,12 +122,17 @@ def _alike(
     network: Network, hardware: Hardware, layer: Layer, width: int | None,
     commands: Sequence[Compute],
 ) -> list[Levels]:  # fmt: skip
-    """Of tiles of one layer that have as many channels."""
+    """Of tiles of one layer that have as many channels, and add the same input channels."""
+    summed, known = commands[0].summed, reduction(network, layer)
     begin, end = np.array([c.rows for c in commands], dtype=np.int64).T
     weights = layer.weight_bytes
     if width is not None and layer.channel_axis is not None:
         weights = weights * width // layer.output_shape[layer.channel_axis]
     touched = np.array([_map_bytes(network, layer, c) for c in commands], dtype=np.int64)
+    if summed is not None and known is not None:
+        low, high = known.constants(summed)
+        weights = (_channels(layer) if width is None else width) * (high - low)
+        layer = sliced(layer, summed[1] - summed[0])
     tiles = Tiles(
         end - begin, begin, touched, np.full_like(begin, weights), width,
         first_density_ppm(network, layer),
@@ -142,10 +148,19 @@ def _alike(
 def _map_bytes(network: Network, layer: Layer, compute: Compute) -> int:
     """Bytes of maps that a tile reads and writes in the scratchpad."""
     begin, end = compute.rows
-    total = (end - begin) * _row_bytes(network, layer.output, compute.channels)
+    written = (end - begin) * _row_bytes(network, layer.output, compute.channels)
+    known = None if compute.summed is None else reduction(network, layer)
+    total = written
+    if known is not None and compute.summed is not None:
+        dtype = network.tensors[layer.output].dtype
+        sums = written // DTYPE_BYTES[dtype] * sum_bytes(dtype)
+        total = sums * (compute.sums is not None)
+        total += written if compute.summed[1] == known.inputs else sums
     for i, operand in enumerate(layer.inputs):
         low, high = layer.input_rows(i).needed(begin, end, network.tensors[operand.tensor].rows)
         channels = network.operand_channels(layer, i, compute.channels)
+        if known is not None and compute.summed is not None:
+            channels = known.read(compute.channels, compute.summed)
         total += (high - low) * _row_bytes(network, operand.tensor, channels)
     return total
 
@@ -156,6 +171,10 @@ def _row_bytes(network: Network, name: str, channels: Channels) -> int:
     if channels is None or axis is None or axis == row_axis(tensor.shape):
         return tensor.row_bytes
     return tensor.row_bytes * (channels[1] - channels[0]) // tensor.shape[axis]
+
+
+def _channels(layer: Layer) -> int:
+    return 1 if layer.channel_axis is None else layer.output_shape[layer.channel_axis]
 
 
 def _width(channels: Channels) -> int | None:

@@ -13,6 +13,7 @@ no fewer rows, and its buffers hold no fewer, tile by tile and layer by layer.
 
 from __future__ import annotations
 
+from itertools import chain
 from math import ceil
 
 from spm_opt.errors import SpmTooSmallError
@@ -30,6 +31,7 @@ from spm_opt.fusion_groups import (
 )
 from spm_opt.fusion_prices import Pricer
 from spm_opt.fusion_runs import run_groups
+from spm_opt.fusion_sums import sum_groups
 from spm_opt.hardware import Dram
 from spm_opt.parts_space import minimum_spm_bytes
 from spm_opt.pipeline import Cut
@@ -74,7 +76,8 @@ def make_candidates(
     bands : bool
         Whether groups may be cut into bands of columns.
     blocks : bool
-        Whether layers may run in blocks, which load their constants again for each stripe.
+        Whether layers may run in blocks, which load their constants again for each stripe, or keep
+        partial sums.
     runs : bool
         Whether several layers may run together in tiles of output channels.
 
@@ -92,7 +95,7 @@ def make_candidates(
         pricer.add(group)
     if blocks:
         for position in range(len(site.order)):
-            for group in block_groups(site, position):
+            for group in chain(block_groups(site, position), sum_groups(site, position)):
                 pricer.add(group)
     if runs:
         for position in range(len(site.order)):

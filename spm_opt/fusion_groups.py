@@ -72,7 +72,8 @@ class Recipe:
     part : Part or None
         The slice, where the group is one slice of a layer or is run in channel tiles.
     axis : str
-        ``rows``, ``channels``, or ``blocks``: rows outside, channels inside.
+        ``rows``, ``channels``, ``blocks``: rows outside, channels inside; or ``sums``: the same,
+        and slices of input channels inside these.
     height : int
         Rows, or output channels, of a tile of the last layer.
     depth : int
@@ -86,7 +87,9 @@ class Recipe:
     tail : int
         Layers behind those that run, which have nothing to do: what joins the bands.
     width : int
-        Output channels of a tile in blocks.
+        Output channels of a tile in blocks, or of a block of partial sums.
+    slice : int
+        Input channels of each group that a tile adds to partial sums.
     """
 
     positions: tuple[int, int]
@@ -99,6 +102,7 @@ class Recipe:
     bands: tuple[int, ...] = ()
     tail: int = 0
     width: int = 0
+    slice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing,
 from spm_opt.layout_channels import tile_program
 from spm_opt.layout_ledger import Ledger, Lies, Program, row_spans, source, step_of, targets
 from spm_opt.layout_moves import Moves, dram_addresses
+from spm_opt.layout_sums import sum_program
 from spm_opt.parts import Part
 from spm_opt.problem import Candidate, Problem
 from spm_opt.schedule import Buffer, Compute, Transfer
@@ -144,6 +145,8 @@ class _Writer:
         recipe = self.recipes[candidate.recipe]
         if recipe.elided:
             return Program(step_of(self.site, recipe, 1), loads=[[]], stores=[[]], computes=[[]])
+        if recipe.axis == "sums":
+            return sum_program(self.ledger, step, candidate, recipe)
         if recipe.axis in ("channels", "blocks"):
             return tile_program(self.ledger, step, candidate, recipe)
         return self._row_program(step, candidate, recipe)

@@ -12,6 +12,7 @@ from spm_opt.allocation.greedy import greedy_offsets
 from spm_opt.allocation.rectangles import Rectangle
 from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.graph.sums import Reduction
 from spm_opt.parts_space import channel_weight_bytes
 from spm_opt.problem import Candidate
 from spm_opt.schedule import Transfer
@@ -39,6 +40,21 @@ class Moves:
             "load", "weights", layer.name, buffer, step, need_step, tile, (0, 0), channels,
             self.addresses["weights:" + layer.name] + begin, size, 1, moved, 0,
             transfer_cycles(dram, moved),
+        )  # fmt: skip
+
+    def slice(
+        self, index: int, buffer: int, step: int, tile: int, channels: tuple[int, int],
+        summed: tuple[int, int], known: Reduction,
+    ) -> Transfer:  # fmt: skip
+        """Load the constants of some input channels: one run for each of the output `channels`."""
+        layer, dram = self.site.network.layers[index], self.site.hardware.dram
+        (first, last), runs = known.constants(summed), channels[1] - channels[0]
+        moved = moved_bytes(dram, last - first, runs)
+        begin = self.addresses["weights:" + layer.name] + channels[0] * known.channel_bytes
+        return Transfer(
+            "load", "weights", layer.name, buffer, step, step, tile, (0, 0), channels,
+            begin + first, last - first, runs, moved, 0, transfer_cycles(dram, moved),
+            summed=summed,
         )  # fmt: skip
 
     def map(

@@ -105,7 +105,7 @@ class _Shop:
             self.first_of.setdefault((compute.step, compute.tile), i)
             if compute.step:
                 first[compute.step - 1] = min(first[compute.step - 1], i)
-            for buffer in (*compute.inputs, *compute.weights, compute.output):
+            for buffer in compute.touched:
                 self.touched.setdefault(buffer, i)
         self.lane = list(accumulate(last, max))
         self.next = list(accumulate(first[::-1], min))[::-1]

@@ -115,7 +115,7 @@ class Search:
         #: weights in place of those of the objective, where that is no sum
         self.weights: Prices | None = None
         self.found: list[Placed] = []
-        #: decisions that placements were sought for: with how much patience, and whether one was found
+        #: decisions that were to be placed: with how much patience, and whether that succeeded
         self._tried: dict[Decision, tuple[float, bool]] = {}
         #: whether a search over everything found that there is no plan
         self.impossible = False

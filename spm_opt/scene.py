@@ -29,7 +29,7 @@ class Kind:
 
 #: the palette of Okabe and Ito, which the colour-blind tell apart
 _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-_BLUE, _PURPLE = "#0072B2", "#CC79A7"
+_BLUE, _PURPLE, _GREY = "#0072B2", "#CC79A7", "#999999"
 STALL_COLOUR: Final = "#D55E00"
 
 BUFFER_KINDS: Final[dict[str, Kind]] = {
@@ -42,6 +42,7 @@ BUFFER_KINDS: Final[dict[str, Kind]] = {
     "channel_input": Kind("in stream", _SKY),
     "output": Kind("out stream", _PURPLE),
     "channel_output": Kind("out stream", _PURPLE),
+    "sums": Kind("partial sums", _GREY),
 }
 
 
@@ -111,7 +112,8 @@ class Scene:
         touched: dict[int, list[int]] = {}
         readers: dict[int, dict[str, None]] = defaultdict(dict)
         for compute in self.schedule.computes:
-            for b in (*compute.inputs, *compute.weights):
+            sums = () if compute.sums is None else (compute.sums,)
+            for b in (*compute.inputs, *compute.weights, *sums):
                 readers[b][compute.layer] = None
                 _stretch(touched, b, compute)
             _stretch(touched, compute.output, compute)

@@ -31,6 +31,9 @@ concatenated map may write those channels of a buffer of that map, and a layer t
 may read them there, or stream them from there. A concatenation all of whose pieces lie in place,
 and a split, then compute nothing.
 
+A layer may add up its input channels a slice at a time (`spm_opt.graph.sums`): until the last ones,
+its **partial sums** lie in a buffer of their own.
+
 Where a group runs in **bands** of columns (`spm_opt.graph.bands`) the schedule is one of the
 network in which every band is a run of layers of its own. The "channels" of maps that are cut into
 columns are columns; layers of the same source read the same constants (`Layer.constants_of`).
@@ -63,7 +66,8 @@ class Buffer:
         ``output``: rows of a map streamed to DRAM;
         ``weight_stream``: weights of the channel tiles; ``channel_input``: channel tiles of a map
         streamed from DRAM, all rows; ``channel_output``: channel tiles of the output on their way
-        to DRAM; ``channel_stripe``: a channel tile of an intermediate map.
+        to DRAM; ``channel_stripe``: a channel tile of an intermediate map; ``sums``: partial sums
+        of the tile of a map that is being computed.
     tensor : str
         The feature map, or the layer whose weights these are.
     offset_bytes, size_bytes : int
@@ -129,6 +133,9 @@ class Transfer:
     piece : (int, int) or None
         Bytes ``[begin, end)`` of the constants of `channels` that are moved, where a prefetch is
         cut into pieces that fill the gaps between other transfers; None for all.
+    summed : (int, int) or None
+        Of constants, the input channels ``[begin, end)`` of each group whose they are, where those
+        of some are moved; what follows the sum belongs to the last. None for all.
     """
 
     kind: str
@@ -147,6 +154,7 @@ class Transfer:
     start_cycle: int
     end_cycle: int
     piece: tuple[int, int] | None = None
+    summed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +174,12 @@ class Compute:
     weights : tuple of int
         Buffers of its constants.
     output : int
-        Buffer written.
+        Buffer written; one of ``sums`` where input channels are left to add.
     start_cycle, end_cycle : int
+    summed : (int, int) or None
+        Input channels ``[begin, end)`` of each group whose products are added now; None for all.
+    sums : int or None
+        Buffer of the partial sums that it goes on from; None where it begins.
     """
 
     layer: str
@@ -180,6 +192,14 @@ class Compute:
     output: int
     start_cycle: int
     end_cycle: int
+    summed: tuple[int, int] | None = None
+    sums: int | None = None
+
+    @property
+    def touched(self) -> tuple[int, ...]:
+        """All buffers that it reads or writes, each once, in rising order."""
+        sums = () if self.sums is None else (self.sums,)
+        return tuple(sorted({*self.inputs, *self.weights, *sums, self.output}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +212,8 @@ class Step:
     channels : (int, int) or None
         Slice of the single layer's output channels; None for whole layers.
     axis : str
-        ``rows`` or ``channels``: what the tiles cut.
+        What the tiles cut: ``rows``, ``channels``, ``blocks`` (rows outside, channels inside) or
+        ``sums`` (the same, and input channels inside these).
     tiles : int
     depth : int
         1 where a tile's loads wait for the tile before, 2 where they run beside it.

@@ -41,6 +41,11 @@ class Window:
         Channels of the operand that a row of the window holds from its beginning; None for all.
     touched : (int, int) or None
         Channels that the command touches; None for all.
+    summed : (int, int) or None
+        Input channels of each group: of constants, those whose they are, one run for each output
+        channel, where they are not those of all; of partial sums, those that are in them. Partial
+        sums lie as the map's elements would, each in its own number of bytes
+        (`spm_opt.graph.sums.sum_bytes`). None for all, and for maps.
     """
 
     buffer: int
@@ -55,6 +60,7 @@ class Window:
     run_bytes: int
     run_step_bytes: int
     runs: int
+    summed: Channels = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,8 @@ class Command:
     waits : tuple of int
         Commands of the other engine that must have ended, in rising order.
     inputs, weights : tuple of Window
-        Read by a compute: one for each operand; constants in as many buffers as there are slices.
-        A store reads its single input.
+        Read by a compute: one for each operand, then the partial sums that it goes on from, if it
+        does; constants in as many buffers as there are slices. A store reads its single input.
     output : Window or None
         Written by a compute or a load.
     dram : DramRange or None
@@ -107,6 +113,9 @@ class Command:
         Of a compute; 0 for transfers, whose cycles follow from their bytes.
     prefetch : bool
         A load for a later step, which no barrier before that waits for.
+    summed : (int, int) or None
+        Input channels of each group whose products a compute adds, or whose constants are moved;
+        None for all.
     """
 
     number: int
@@ -125,6 +134,7 @@ class Command:
     dram: DramRange | None
     cycles: int = 0
     prefetch: bool = False
+    summed: Channels = None
 
 
 @dataclass(frozen=True)

@@ -119,19 +119,26 @@ class Draft:
         self, layer: str, buffer: int, step: int = 0, need: int | None = None,
         channels: tuple[int, int] | None = None, tile: int | None = None,
         after: Sequence[int] = (), piece: tuple[int, int] | None = None,
+        slice_: tuple[tuple[int, int], tuple[int, int, int]] | None = None,
     ) -> int:  # fmt: skip
-        """Load constants of all channels or some, or a piece of those."""
+        """Load constants of all channels or some, a piece of those, or those of input channels.
+
+        `slice_` are these, and (first byte, bytes, runs) of their constants.
+        """
         total = self.layer(layer).weight_bytes
         every = self.layer(layer).output_shape[1]
         first, end = channels or (0, every)
         begin, size = 0, total * (end - first) // every
         if piece is not None:
             begin, size = piece[0], piece[1] - piece[0]
+        summed, runs = None, 1
+        if slice_ is not None:
+            summed, (begin, size, runs) = slice_
         address = self.dram[f"weights:{layer}"] + total * first // every + begin
         return self._transfer(
             Transfer(
                 "load", "weights", layer, buffer, step, step if need is None else need, tile,
-                (0, 0), channels, address, size, 1, 0, 0, 0, piece,
+                (0, 0), channels, address, size, runs, 0, 0, 0, piece, summed,
             ),
             after,
         )  # fmt: skip
@@ -197,6 +204,28 @@ class Draft:
             Compute(
                 layer, step, tile, rows, channels, (reads,), () if weights is None else (weights,),
                 output, start, start + cycles,
+            )
+        )  # fmt: skip
+        return start + cycles
+
+    def add(
+        self,
+        summed: tuple[int, int],
+        reads: int,
+        weights: int,
+        output: int,
+        sums: int | None,
+        after: int,
+    ) -> int:
+        """A slice of `partial_sums`: 8 rows of 4 output channels, a slice of 4 input channels."""
+        read = 8 * 32 + (4 * 40 + 8 * 8 * 4 * 4 if sums is not None else 4 * 36)
+        # 8 x 8 pixels, 9 taps, 4 / 4 output and 4 / 4 input channels
+        cycles = max(8 * 8 * 9, ceil_div(read, 16)) + 5
+        start = self._begin(self.computes, (after,))
+        self.computes.append(
+            Compute(
+                "b", 1, summed[0] // 4, (0, 8), (0, 4), (reads,), (weights,), output, start,
+                start + cycles, summed, sums,
             )
         )  # fmt: skip
         return start + cycles
@@ -402,6 +431,37 @@ def channel_inputs() -> Schedule:
     return d.finish()
 
 
+def partial_sums() -> Schedule:
+    """A convolution that adds its eight input channels in two slices, one deep.
+
+    A row of its input has eight channels side by side, 8 bytes each; an output channel has 72 bytes
+    of kernel, 9 for each input channel, then 4 of bias; 8 x 8 x 4 sums take 4 bytes each.
+    """
+    d = Draft(chain(8, (4, 8, 4), "a", "b"))
+    d.step("a")
+    d.step("b", axis="sums", tiles=2)
+    x = d.buffer("x", "map", "x", 8, 32, (0, 1))
+    wa = d.weights("a", (0, 1))
+    m = d.buffer("m", "output", "a.out", 8, 64, (0, 1))
+    part = d.buffer("part", "channel_input", "a.out", 1, 8 * 32, (1, 2))
+    wb = d.buffer("wb", "weight_stream", "b", 1, 4 * 40, (1, 2))
+    sums = d.buffer("sums", "sums", "b.out", 1, 8 * 8 * 4 * 4, (1, 2))
+    y = d.buffer("y", "channel_output", "b.out", 1, 8 * 32, (1, 2))
+    d.load_weights("a", wa)
+    loaded = d.move("load", "x", x, (0, 8))
+    made = d.compute("a", (0, 8), x, wa, m, 8, after=[loaded])
+    stored = d.move("store", "a.out", m, (0, 8), tile=0, after=[made])
+    ended: list[int] = []
+    for tile, (summed, run) in enumerate((((0, 4), (0, 36, 4)), ((4, 8), (36, 40, 4)))):
+        own = {"step": 1, "tile": tile, "after": [stored, *ended]}
+        d.move("load", "a.out", part, (0, 8), channels=summed, run=(8 * summed[0], 32, 8), **own)
+        there = d.load_weights("b", wb, channels=(0, 4), slice_=(summed, run), **own)
+        ended = [d.add(summed, part, wb, y if tile else sums, sums if tile else None, there)]
+    d.move("store", "b.out", y, (0, 8), step=1, tile=1, after=ended, channels=(0, 4),
+           run=(0, 32, 8))  # fmt: skip
+    return d.finish()
+
+
 def prefetch() -> Schedule:
     """Three convolutions: one map pinned, one spilled and loaded again, weights fetched early."""
     d = Draft(chain(8, (4, 8, 8, 4), "a", "b", "c"))
@@ -487,6 +547,7 @@ ALL = {
     "channel_tiles": channel_tiles,
     "own_channels": own_channels,
     "channel_inputs": channel_inputs,
+    "partial_sums": partial_sums,
     "prefetch": prefetch,
     "pieces": pieces,
     "crossing": crossing,

@@ -153,7 +153,7 @@ def test_a_stream_that_is_read_back_is_the_same(name: str) -> None:
         ('"version": 1', '"version": 7', "version: this version of the format is unknown; found 7"),
         ('"tile": -1', '"tile": "t"', "commands[0].tile: must be a whole number; found 't'"),
         ('"runs": 1', '"runes": 1', "commands[0].output.runes: unknown field"),
-        ('"prefetch": false}', '"prefetch": false', "this is no JSON, or only a part of it"),
+        ('"summed": null}', '"summed": null', "this is no JSON, or only a part of it"),
         ('"spm_bytes"', '"bytes_of_spm"', "bytes_of_spm: unknown field"),
     ],
 )

@@ -35,9 +35,7 @@ def test_lifetimes_are_those_of_the_commands(name):
     schedule = SCHEDULES[name]()
     for number, life in enumerate(Scene(schedule).lifetimes):
         touching = [t for t in schedule.transfers if t.buffer == number]
-        touching += [
-            c for c in schedule.computes if number in (*c.inputs, *c.weights, c.output)
-        ]  # fmt: skip
+        touching += [c for c in schedule.computes if number in c.touched]
         assert life.first_cycle == min(c.start_cycle for c in touching)
         assert life.last_cycle == max(c.end_cycle for c in touching)
         assert life.claim_cycle <= life.first_cycle <= life.last_cycle <= life.release_cycle

@@ -82,8 +82,10 @@ def _pieces(network: Network, stream: Stream, values: NetworkValues) -> Iterator
         if key not in packed:
             packed[key] = pack_weights(layer, values.layers[layer.name], command.channels)
         # a load may be cut into pieces
-        begin = command.dram.address - _first_address(stream, layer, command)
-        yield command.dram.address, packed[key][begin : begin + command.dram.run_bytes]
+        dram, first = command.dram, _first_address(stream, layer, command)
+        for run in range(dram.runs):
+            address = dram.address + run * dram.run_step_bytes
+            yield address, packed[key][address - first : address - first + dram.run_bytes]
 
 
 def _first_address(stream: Stream, layer: Layer, command: Command) -> int:

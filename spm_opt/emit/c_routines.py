@@ -12,8 +12,15 @@ from spm_opt.emit.c_fit import Series, Tables
 from spm_opt.emit.c_names import Names, string
 from spm_opt.emit.c_order import Routine
 from spm_opt.emit.c_scope import Scope
-from spm_opt.emit.kernels import held_channels, kernel_call, weights_literal
+from spm_opt.emit.kernels import (
+    Slice,
+    held_channels,
+    kernel_call,
+    require_chunk,
+    weights_literal,
+)
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network
+from spm_opt.graph.sums import sliced
 from spm_opt.schedule import Schedule
 
 Get = Callable[[Command], int]
@@ -93,12 +100,12 @@ class Writer:
 
     def _spm_side(self, numbers: _Numbers, rows: tuple[str, str]) -> str:
         base = self._base(numbers, _side)
-        pitch = numbers.expr("pitch", lambda c: _side(c).pitch_bytes)
-        held = numbers.expr("held", lambda c: _side(c).held)
         if numbers.all(lambda c: c.role == "weights"):
             first = numbers.expr("first", lambda c: _side(c).first_byte)
-            size = numbers.expr("bytes", lambda c: _side(c).run_bytes)
+            size = numbers.expr("size", lambda c: _side(c).run_bytes * _side(c).runs)
             return f"dma_bytes({base if first == '0' else f'{base} + {first}'}, {size})"
+        pitch = numbers.expr("pitch", lambda c: _side(c).pitch_bytes)
+        held = numbers.expr("held", lambda c: _side(c).held)
         if numbers.all(lambda c: _is_whole_rows(_side(c))):
             return f"dma_rows({base}, {held}, {pitch}, {rows[0]}, {rows[1]})"
         first = numbers.expr("first", lambda c: _side(c).first_byte)
@@ -134,11 +141,23 @@ class Writer:
         for i in range(len(layer.inputs)):
             lines.append(f"const spm_window in{i} = {self._window(numbers, _operand(i))};")
         inputs = [f"in{i}" for i in range(len(layer.inputs))]
+        added = self._added(numbers, layer)
         for constants, channels in self._slices(numbers, layer):
             lines.append(kernel_call(
                 layer, self.names.layers[layer.name], "out", inputs, constants, rows, channels,
+                added,
             ))  # fmt: skip
         return lines
+
+    def _added(self, numbers: _Numbers, layer: Layer) -> Slice | None:
+        """Input channels that are added, and the window of the partial sums; None for all."""
+        slices = {t: c.summed for t, c in numbers.commands.items() if c.summed is not None}
+        if not slices:
+            return None
+        for begin, _ in slices.values():
+            require_chunk(layer, begin)
+        first, last = numbers.scope.range("input0", "input1", slices)
+        return first, last, self._window(numbers, _sums)
 
     def _window(self, numbers: _Numbers, window: Find) -> str:
         base = self._base(numbers, window)
@@ -237,6 +256,12 @@ def _written(command: Command) -> Window:
     return command.output
 
 
+def _sums(command: Command) -> Window:
+    """Partial sums that a compute goes on from, or that it begins."""
+    windows = (*command.inputs, _written(command))
+    return next(window for window in windows if window.summed is not None)
+
+
 def _operand(index: int) -> Find:
     return lambda command: command.inputs[index]
 
@@ -268,4 +293,6 @@ def _macs(layer: Layer, command: Command) -> int:
     every = 1 if axis is None else layer.output_shape[axis]
     begin, end = command.channels or (0, every)
     part = (command.rows[1] - command.rows[0]) * (end - begin)
+    if command.summed is not None:
+        layer = sliced(layer, command.summed[1] - command.summed[0])
     return layer.macs * part // (layer.rows * every)

@@ -33,8 +33,13 @@ from spm_opt.emit.kernels_vector import (
 from spm_opt.emit.kernels_weights import fetches_table, pack_table, pack_weights, packed_bytes
 from spm_opt.errors import GraphError
 from spm_opt.graph.network import Layer, Network
-from spm_opt.graph.ops import Op, Resize, Unary
+from spm_opt.graph.ops import Linear, Op, Resize, Unary
 from spm_opt.graph.values import NetworkValues
+
+#: inputs that a product with a matrix adds up at once: SPM_CHUNK of ``spm_mac.h``
+PRODUCT_CHUNK: Final = 64
+#: input channels [begin, end), and the expression of a window, as C
+Slice = tuple[object, object, str]
 
 __all__ = [
     "KERNEL_FILES", "fetches_table", "held_channels", "kernel_call", "kernel_name",
@@ -119,6 +124,7 @@ def layer_constants(network: Network, layer: Layer, values: NetworkValues, symbo
 def kernel_call(
     layer: Layer, symbol: str, output: str, inputs: Sequence[str], weights: str = "{0}",
     rows: tuple[object, object] | None = None, channels: tuple[object, object] | None = None,
+    slice_: Slice | None = None,
 ) -> str:  # fmt: skip
     """The C statement that computes rows and channels of a layer.
 
@@ -136,15 +142,33 @@ def kernel_call(
     rows, channels : (begin, end), optional
         Integers or C expressions; `channels` are those of the output's map (`held_channels`). All
         of them by default.
+    slice_ : (begin, end, window), optional
+        Input channels of each group that are added, and where the partial sums are kept.
     """
     row0, row1 = rows if rows is not None else (0, layer.rows)
     every = (0, f"{symbol}.{_out_map(kernel_name(layer))}.channels")
     channel0, channel1 = channels if channels is not None else every
     windows = f"(const spm_window[]){c_list(inputs)}" if inputs else "NULL"
-    return (
-        f"spm_{kernel_name(layer)}(&{symbol}, {output}, {windows}, (spm_weights){weights}, "
-        f"(spm_part){{{row0}, {row1}, {channel0}, {channel1}}});"
-    )
+    part = f"(spm_part){{{row0}, {row1}, {channel0}, {channel1}}}"
+    name, more = kernel_name(layer), ""
+    if slice_ is not None:
+        name, more = f"{name}_slice", f", (spm_slice){c_list(slice_)}"
+    return f"spm_{name}(&{symbol}, {output}, {windows}, (spm_weights){weights}, {part}{more});"
+
+
+def require_chunk(layer: Layer, begin: int) -> None:
+    """Refuse to go on with partial sums in the middle of what a product adds up at once.
+
+    Raises
+    ------
+    GraphError
+        Naming the layer.
+    """
+    if isinstance(layer.op, Linear) and begin % PRODUCT_CHUNK:
+        raise GraphError(
+            "input channels are added in chunks", field=layer.name, found=begin,
+            allowed=f"a multiple of {PRODUCT_CHUNK}",
+        )  # fmt: skip
 
 
 def _out_map(kernel: str) -> str:

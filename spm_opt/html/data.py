@@ -110,7 +110,7 @@ def _uses(schedule: Schedule) -> dict[str, set[int]]:
     """Buffers that each layer reads or writes."""
     found: dict[str, set[int]] = defaultdict(set)
     for compute in schedule.computes:
-        found[compute.layer].update((*compute.inputs, *compute.weights, compute.output))
+        found[compute.layer].update(compute.touched)
     return found
 
 

@@ -31,6 +31,7 @@ from spm_opt.verify.space import (
     touched_while_resident,
 )
 from spm_opt.verify.structure import malformed
+from spm_opt.verify.sums import each_slice_once, slice_constants_once, sums_kept
 from spm_opt.verify.timing import start_cycles
 
 __all__ = ["verify"]
@@ -40,6 +41,7 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     compute_operands,
     transfer_ends,
     in_place,
+    sums_kept,
     buffer_placement,
     buffer_bytes,
     buffers_apart,
@@ -51,6 +53,8 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[str]], ...]] = (
     steps_kept,
     each_row_once,
     weights_once,
+    each_slice_once,
+    slice_constants_once,
     outputs_stored,
     data_present,
     races,

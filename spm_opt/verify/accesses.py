@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_opt.graph.sums import Summed
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.facts import (
     MAP_TILE_KINDS,
@@ -115,16 +116,22 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
     reads = [
         _map_access(
             facts, number, layer.inputs[i].tensor, facts.needed_rows(layer, i, command.rows),
-            facts.operand_channels(layer, i, command.channels), (command.step, command.tile),
+            facts.operand_channels(layer, i, command.channels, command.summed),
+            (command.step, command.tile),
         )
         for i, number in enumerate(command.inputs)
     ]  # fmt: skip
     for number in command.weights:
-        reads.append(_weights(facts, number, command.channels, command.tile))
-    written = _map_access(
-        facts, command.output, layer.output, command.rows, command.channels,
-        (command.step, command.tile),
-    )  # fmt: skip
+        reads.append(_weights(facts, number, command.channels, command.tile, summed=command.summed))
+    if command.sums is not None and command.summed is not None:
+        reads.append(_sums(facts, command.sums, command, command.summed[0]))
+    if command.summed is None or facts.finishes(command):
+        written = _map_access(
+            facts, command.output, layer.output, command.rows, command.channels,
+            (command.step, command.tile),
+        )  # fmt: skip
+    else:
+        written = _sums(facts, command.output, command, command.summed[1])
     return Command(
         index, True, command.start_cycle, command.end_cycle,
         tuple(a for a in reads if a is not None), tuple(a for a in (written,) if a is not None),
@@ -134,7 +141,9 @@ def _of_compute(facts: Facts, index: int, command: Compute) -> Command:
 def _of_transfer(facts: Facts, index: int, command: Transfer) -> Command:
     tile = command.tile or 0
     if command.role == "weights":
-        access = _weights(facts, command.buffer, command.channels, tile, command.piece)
+        access = _weights(
+            facts, command.buffer, command.channels, tile, command.piece, command.summed
+        )
     else:
         access = _map_access(
             facts, command.buffer, command.tensor, command.rows, command.channels,
@@ -178,12 +187,30 @@ def _rows(facts: Facts, number: int, rows: tuple[int, int], channels: Channels) 
     return Access(number, cells, begin % width, kept, begin, overflows=kept < end - begin)
 
 
+def _sums(facts: Facts, number: int, command: Compute, added: int) -> Access | None:
+    """Partial sums of a compute's rows and channels, of the first `added` input channels."""
+    layer = facts.layers[command.layer]
+    if facts.schedule.buffers[number].kind != "sums":
+        return None  # said by `spm_opt.verify.sums`
+    count, (begin, end) = facts.cell_count(layer), facts.cells(layer, command.channels)
+    content = (begin * (count + 1) + end) * (layer.rows + 1) + command.rows[0]
+    content = content * (layer.rows + 1) + command.rows[1]
+    content = content * (facts.reductions[layer.name].inputs + 1) + added
+    return Access(number, (0, 1), 0, 1, content)
+
+
 def _weights(
-    facts: Facts, number: int, channels: Channels, tile: int, piece: tuple[int, int] | None = None
-) -> Access | None:
+    facts: Facts, number: int, channels: Channels, tile: int,
+    piece: tuple[int, int] | None = None, summed: Summed | None = None,
+) -> Access | None:  # fmt: skip
     buffer = facts.schedule.buffers[number]
     if buffer.kind == "weight_stream":
-        return _tile(facts, number, channels, tile)
+        access = _tile(facts, number, channels, tile)
+        if summed is None:
+            return access
+        inputs = facts.reductions[buffer.tensor].inputs + 1
+        content = (access.content * inputs + summed[0]) * inputs + summed[1]
+        return replace(access, content=content)
     if buffer.kind != "weights":
         return None
     layer = facts.layers[buffer.tensor]

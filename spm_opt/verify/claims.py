@@ -47,7 +47,11 @@ def _macs_recomputed(facts: Facts) -> int:
     for command in facts.schedule.computes:
         layer = facts.layers[command.layer]
         part = (command.rows[1] - command.rows[0]) * width(layer, command.channels)
-        done[command.layer] += layer.macs * part // (layer.rows * channel_count(layer))
+        whole = layer.rows * channel_count(layer)
+        if command.summed is not None:
+            part *= command.summed[1] - command.summed[0]
+            whole *= facts.reductions[command.layer].inputs
+        done[command.layer] += layer.macs * part // whole
     again = sum(max(0, macs - facts.layers[name].macs) for name, macs in done.items())
     # bands compute some columns more than once
     return again + facts.schedule.network.macs - facts.schedule.origin.macs

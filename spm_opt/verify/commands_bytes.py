@@ -158,7 +158,9 @@ class _Dram:
 
 
 def _key(command: Command) -> tuple[object, ...]:
-    return command.role, command.name, command.rows, command.channels, command.dram
+    return (
+        command.role, command.name, command.rows, command.channels, command.summed, command.dram
+    )  # fmt: skip
 
 
 def _sentence(

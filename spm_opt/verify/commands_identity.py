@@ -48,6 +48,8 @@ class Names:
         cuts = _cuts(facts, self._layouts)
         self._values = _values(facts, cuts)
         self._labels = _labels(cuts, self._values)
+        #: numbers of the partial sums that windows name, behind those of all others
+        self._sums_values: dict[tuple[str, str, object], int] = {}
         self._cells = {tensor: self._cells_of(tensor, at) for tensor, at in cuts.items()}
 
     def label(self, value: int) -> str:
@@ -62,6 +64,8 @@ class Names:
             return _unknown(window_runs(window))
         layout = self._layouts[window.tensor]
         begin, end = window.touched or (0, layout.channels)
+        if window.summed is not None:
+            return self._sums(window, (begin, end))
         right = (window.runs, window.run_bytes) == (layout.lead, (end - begin) * layout.rest_bytes)
         if not (right and 0 <= begin < end <= layout.channels and self._rows_exist(window)):
             return _unknown(window_runs(window))
@@ -135,6 +139,8 @@ class Names:
         layer = self.facts.layers.get(window.tensor)
         if layer is None:
             return _unknown(window_runs(window))
+        if window.summed is not None:
+            return self._slice(layer, window)
         begin, end = self._constant_bytes(layer, window.touched)
         position = self._position(layer, window)
         # a piece of a load moves some of these bytes
@@ -144,8 +150,54 @@ class Names:
         value = self._values["weights", layer.name, 0]
         return _one(window.base_bytes + window.first_byte, window.run_bytes, value, position)
 
+    def _sums(self, window: Window, channels: tuple[int, int]) -> Named:
+        """Partial sums: of these rows and channels, with so many input channels in them."""
+        runs = window_runs(window)
+        key = "sums", window.tensor, (window.rows, channels, window.summed)
+        value = self._sums_values.setdefault(key, len(self._values) + len(self._sums_values))
+        self._labels.setdefault(value, f"partial sums of {window.tensor!r}")
+        sizes = runs.ends - runs.begins
+        values = np.full(runs.begins.shape, value, dtype=np.int64)
+        return Named(runs, values, np.cumsum(sizes) - sizes)
+
+    def _slice(self, layer: Layer, window: Window) -> Named:
+        """Constants of some input channels, one run for each output channel."""
+        known, summed = self.facts.reductions.get(layer.name), window.summed
+        if known is None or summed is None or not 0 <= summed[0] < summed[1] <= known.inputs:
+            return _unknown(window_runs(window))
+        first, last = known.constants(summed)
+        begin, end = window.touched or (0, channel_count(layer))
+        shape = window.runs, window.run_bytes, window.run_step_bytes, window.rows
+        if shape != (end - begin, last - first, last - first, (0, 1)):
+            return _unknown(window_runs(window))
+        starts = window.base_bytes + np.arange(window.runs, dtype=np.int64) * window.run_bytes
+        return self._strips(layer, starts, (begin, end), (first, last))
+
+    def _strips(
+        self, layer: Layer, starts: Ints, channels: tuple[int, int], part: tuple[int, int]
+    ) -> Named:
+        """Runs that begin at `starts`: bytes `part` of the constants of each output channel."""
+        pitch = self.facts.reductions[layer.name].channel_bytes
+        positions = np.arange(*channels, dtype=np.int64) * pitch + part[0]
+        value = self._values["weights", layer.name, 0]
+        values = np.full(starts.shape, value, dtype=np.int64)
+        return _joined(starts, starts + part[1] - part[0], values, positions)
+
+    def _stored_slice(self, layer: Layer, command: Command, dram: DramRange) -> Named:
+        known, summed = self.facts.reductions.get(layer.name), command.summed
+        if known is None or summed is None or not 0 <= summed[0] < summed[1] <= known.inputs:
+            return _unknown(dram_runs(dram))
+        first, last = known.constants(summed)
+        begin, end = command.channels or (0, channel_count(layer))
+        if (dram.runs, dram.run_bytes) != (end - begin, last - first):
+            return _unknown(dram_runs(dram))
+        starts = dram.address + np.arange(dram.runs, dtype=np.int64) * dram.run_step_bytes
+        return self._strips(layer, starts, (begin, end), (first, last))
+
     def _stored_constants(self, command: Command, dram: DramRange) -> Named:
         layer = self.facts.layers.get(command.name)
+        if layer is not None and command.summed is not None:
+            return self._stored_slice(layer, command, dram)
         if layer is None or dram.runs != 1 or command.output is None:
             return _unknown(dram_runs(dram))
         position = self._position(layer, command.output)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from spm_opt.graph.network import Layer
+from spm_opt.graph.sums import Summed
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.simulate import command_label
 from spm_opt.stream import COMPUTE, DMA, Command, DramRange, Window
@@ -21,6 +22,7 @@ from spm_opt.verify.facts import (
     Facts,
     channel_count,
     is_prefetch,
+    width,
 )
 
 _NAMES = "compute", "transfer"
@@ -137,17 +139,27 @@ class _Expected:
         inputs = tuple(
             self._map(
                 number, layer.inputs[i].tensor, facts.needed_rows(layer, i, record.rows),
-                facts.operand_channels(layer, i, record.channels), record.tile,
+                facts.operand_channels(layer, i, record.channels, record.summed), record.tile,
             )
             for i, number in enumerate(record.inputs)
         )  # fmt: skip
-        weights = [self._constants(n, layer, record.channels, record.tile) for n in record.weights]
-        output = self._map(record.output, layer.output, record.rows, record.channels, record.tile)
+        if record.sums is not None and record.summed is not None:
+            inputs += (self._sums(record.sums, layer, record, record.summed[0]),)
+        weights = [
+            self._constants(n, layer, record.channels, record.tile, record.summed)
+            for n in record.weights
+        ]
+        if record.summed is None or facts.finishes(record):
+            output = self._map(
+                record.output, layer.output, record.rows, record.channels, record.tile
+            )
+        else:
+            output = self._sums(record.output, layer, record, record.summed[1])
         return Command(
             found.number, COMPUTE, "compute", record.layer, "", record.step, record.tile,
             record.rows, record.channels, found.waits, inputs,
             tuple(window for window in weights if window is not None), output, None,
-            record.end_cycle - record.start_cycle, False,
+            record.end_cycle - record.start_cycle, False, record.summed,
         )  # fmt: skip
 
     def _transfer(self, found: Command, record: Transfer) -> Command:
@@ -156,7 +168,9 @@ class _Expected:
         step_bytes = record.run_bytes
         if record.role == "weights":
             layer = self.facts.layers[record.tensor]
-            window = self._constants(record.buffer, layer, record.channels, tile)
+            window = self._constants(record.buffer, layer, record.channels, tile, record.summed)
+            if record.summed is not None:
+                step_bytes = self.facts.reductions[layer.name].channel_bytes
             if window is not None and record.piece is not None:
                 first = window.first_byte + record.piece[0]
                 size = record.piece[1] - record.piece[0]
@@ -174,7 +188,7 @@ class _Expected:
             DramRange(
                 record.dram_address, record.run_bytes, step_bytes, record.runs,
                 transfer_share(self.facts, record),
-            ), 0, is_prefetch(record),
+            ), 0, is_prefetch(record), record.summed,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- windows
@@ -209,9 +223,38 @@ class _Expected:
         low, high = self.facts.channels_in(tensor, buffer.tensor, row) or (0, channels)
         return max(0, -low), (max(0, low), min(channels, high))
 
-    def _constants(self, number: int, layer: Layer, channels: Channels, tile: int) -> Window | None:
+    def _sums(self, number: int, layer: Layer, record: Compute, added: int) -> Window:
+        """Partial sums of a compute, that have the first `added` input channels in them."""
+        buffer, layout = self.buffers[number], self.layouts[layer.output]
+        count = record.rows[1] - record.rows[0]
+        pitch = self.facts.sums_bytes(record) // count
+        held = min(self.facts.tensor(layer.output).rows, buffer.unit_bytes // pitch)
+        some = _some(record.channels, layout.channels)
+        return Window(
+            number, layer.output, buffer.offset_bytes, held, pitch, record.rows, some, some, 0,
+            pitch // layout.lead, pitch // layout.lead, layout.lead, (0, added),
+        )  # fmt: skip
+
+    def _slice(
+        self, number: int, layer: Layer, channels: Channels, tile: int, summed: Summed
+    ) -> Window:
+        """Constants of some input channels, a run for each output channel, one after another."""
+        buffer, total = self.buffers[number], channel_count(layer)
+        run = self.facts.constant_bytes(layer, (0, 1), summed)
+        count, some = width(layer, channels), _some(channels, total)
+        return Window(
+            number, layer.name, buffer.offset_bytes + tile % buffer.count * buffer.unit_bytes, 1,
+            count * run, (0, 1), some, some, 0, run, run, count, summed,
+        )  # fmt: skip
+
+    def _constants(
+        self, number: int, layer: Layer, channels: Channels, tile: int,
+        summed: Summed | None = None,
+    ) -> Window | None:  # fmt: skip
         """Constants of the output `channels` that a buffer holds; None where it has none."""
         buffer, total = self.buffers[number], channel_count(layer)
+        if summed is not None:
+            return self._slice(number, layer, channels, tile, summed)
         wanted = channels or (0, total)
         base, (low, high) = buffer.offset_bytes, buffer.channels or (0, total)
         if buffer.kind == "weight_stream":

@@ -80,6 +80,8 @@ def _times_computed(facts: Facts, layer: Layer, commands: list[Compute]) -> NDAr
     total = np.zeros(shape, dtype=np.int64)
     repeated: dict[int, NDArray[np.int64]] = {}
     for command in commands:
+        if not facts.finishes(command):
+            continue
         begin, end = facts.cells(layer, command.channels)
         target = total
         if facts.schedule.steps[command.step].halo == "recompute":
@@ -130,12 +132,13 @@ def runs_text(marked: NDArray[np.bool_]) -> str:
 def weights_once(facts: Facts) -> Iterator[str]:
     """Every byte of every layer's weights is loaded once, of shared ones too.
 
-    A step in blocks loads its own again for each stripe, in the same tiles.
+    A step in blocks loads its own again for each stripe, in the same tiles. Constants of slices of
+    input channels are counted by `spm_opt.verify.sums`.
     """
     times = {n: np.zeros(facts.weight_cell_count(layer)) for n, layer in facts.layers.items()}
     again: set[tuple[object, ...]] = set()
     for transfer in facts.schedule.transfers:
-        if transfer.role == "weights":
+        if transfer.role == "weights" and transfer.tensor not in facts.reductions:
             layer = facts.layers[transfer.tensor]
             own = transfer.step, transfer.tensor, transfer.channels
             if facts.schedule.steps[transfer.step].axis == "blocks" and transfer.tile is not None:
@@ -147,7 +150,7 @@ def weights_once(facts: Facts) -> Iterator[str]:
     computed = {facts.layers[command.layer].constants for command in facts.schedule.computes}
     for name, counts in times.items():
         layer = facts.layers[name]
-        if layer.weight_bytes == 0 or name not in computed:
+        if layer.weight_bytes == 0 or name not in computed or name in facts.reductions:
             continue
         for wrong, words in ((counts == 0, "never loaded"), (counts > 1, "loaded more than once")):
             if wrong.any():

@@ -111,6 +111,8 @@ def _absence(
         what = _rows_text(facts, buffer.tensor, access.cells[0], marked, content)
     elif buffer.kind in MAP_TILE_KINDS:
         what = f"the tile of {buffer.tensor!r}"
+    elif buffer.kind == "sums":
+        what = f"the partial sums of {buffer.tensor!r}"
     else:
         what = f"the weights of {buffer.tensor!r}"
     return (

@@ -11,6 +11,7 @@ from spm_opt.verify.facts import (
     Facts,
     transfer_label,
     weight_span,
+    width,
 )
 
 _WEIGHTS = "weights:"
@@ -30,10 +31,14 @@ def extent_of(facts: Facts, transfer: Transfer) -> Extent:
 
     A map lies row by row, a row as ``[lead][channels][rest]``: rows of all channels are one run,
     of a slice ``rows * lead`` runs. Weights of a slice are their proportional part, of a piece its
-    bytes.
+    bytes; of some input channels they are one run for each output channel.
     """
     if transfer.role == "weights":
-        begin, end = weight_span(facts.layers[transfer.tensor], transfer.channels)
+        layer = facts.layers[transfer.tensor]
+        begin, end = weight_span(layer, transfer.channels)
+        if transfer.summed is not None:
+            low, high = facts.reductions[layer.name].constants(transfer.summed)
+            return Extent(begin + low, high - low, width(layer, transfer.channels))
         first, last = transfer.piece or (0, end - begin)
         return Extent(begin + first, last - first, 1)
     tensor = facts.tensor(transfer.tensor)

@@ -11,9 +11,10 @@ import numpy as np
 from spm_opt.cost.energy import Tiles, required, tile_energy
 from spm_opt.errors import InputError
 from spm_opt.graph.densities import first_density_ppm
+from spm_opt.graph.sums import sliced
 from spm_opt.schedule import Compute
-from spm_opt.verify.engines import read_bytes, transfer_moved
-from spm_opt.verify.facts import Facts, channel_count, weight_bytes, width
+from spm_opt.verify.engines import inputs_added, read_bytes, transfer_moved
+from spm_opt.verify.facts import Facts, channel_count, width
 
 
 def claimed_energy(facts: Facts) -> Iterator[str]:
@@ -42,9 +43,10 @@ def _sums(facts: Facts) -> dict[str, int]:
         sums["dram_fj"] += moved * energy.dram_fj
         kind = "weights_fj" if transfer.role == "weights" else "maps_fj"
         sums[kind] += moved * (energy.spm_fj + energy.dram_fj)
-    alike: dict[tuple[str, int], list[Compute]] = defaultdict(list)
+    alike: dict[tuple[str, int, int], list[Compute]] = defaultdict(list)
     for command in schedule.computes:
-        alike[command.layer, width(facts.layers[command.layer], command.channels)].append(command)
+        part = width(facts.layers[command.layer], command.channels)
+        alike[command.layer, part, inputs_added(command)].append(command)
     for commands in alike.values():
         _add_tiles(facts, commands, sums)
     ends = [c.end_cycle for c in schedule.computes] + [t.end_cycle for t in schedule.transfers]
@@ -55,13 +57,18 @@ def _sums(facts: Facts) -> dict[str, int]:
 
 
 def _add_tiles(facts: Facts, commands: list[Compute], sums: dict[str, int]) -> None:
-    """Add what tiles of one layer cost that are as wide."""
+    """Add what tiles of one layer cost that are as wide, and add as many input channels."""
     layer, schedule = facts.layers[commands[0].layer], facts.schedule
     part, output = width(layer, commands[0].channels), facts.tensor(layer.output)
-    constants = np.array([weight_bytes(layer, c.channels) for c in commands], dtype=np.int64)
+    constants = np.array(
+        [facts.constant_bytes(layer, c.channels, c.summed) for c in commands], dtype=np.int64
+    )
     rows = np.array([c.rows[1] - c.rows[0] for c in commands], dtype=np.int64)
     written = [
-        (c.rows[1] - c.rows[0]) * facts.slice_row_bytes(output.name, c.channels) for c in commands
+        (c.rows[1] - c.rows[0]) * facts.slice_row_bytes(output.name, c.channels)
+        if facts.finishes(c)
+        else facts.sums_bytes(c)
+        for c in commands
     ]
     reads = np.array([read_bytes(facts, c) for c in commands], dtype=np.int64) - constants
     tiles = Tiles(
@@ -69,6 +76,8 @@ def _add_tiles(facts: Facts, commands: list[Compute], sums: dict[str, int]) -> N
         reads + np.array(written, dtype=np.int64), constants,
         None if part == channel_count(layer) else part, first_density_ppm(schedule.network, layer),
     )  # fmt: skip
+    added = inputs_added(commands[0])
+    layer = sliced(layer, added) if added else layer
     found = tile_energy(layer, output.dtype, schedule.hardware, tiles)
     weights, maps = int(found.spm_weights_fj.sum()), int(found.spm_maps_fj.sum())
     sums["mac_fj"] += int(found.mac_fj.sum())

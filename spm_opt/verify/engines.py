@@ -10,6 +10,7 @@ import numpy as np
 from spm_opt.cost.compression import map_share
 from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
+from spm_opt.graph.sums import sliced
 from spm_opt.hardware import RAW
 from spm_opt.schedule import Compute, Transfer
 from spm_opt.verify.dram import extent_of
@@ -18,19 +19,19 @@ from spm_opt.verify.facts import (
     channel_count,
     compute_label,
     transfer_label,
-    weight_bytes,
     width,
 )
 
 
 def compute_durations(facts: Facts) -> list[int]:
     """Cycles of every compute command, by the price of its rows and channels."""
-    alike: dict[tuple[str, int], list[int]] = defaultdict(list)
+    alike: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for index, command in enumerate(facts.schedule.computes):
-        alike[command.layer, width(facts.layers[command.layer], command.channels)].append(index)
+        part = width(facts.layers[command.layer], command.channels)
+        alike[command.layer, part, inputs_added(command)].append(index)
     durations = [0] * len(facts.schedule.computes)
-    for (name, part), indices in alike.items():
-        layer = facts.layers[name]
+    for (name, part, added), indices in alike.items():
+        layer = sliced(facts.layers[name], added) if added else facts.layers[name]
         commands = [facts.schedule.computes[i] for i in indices]
         cycles = tile_cycles(
             layer,
@@ -46,13 +47,22 @@ def compute_durations(facts: Facts) -> list[int]:
     return durations
 
 
+def inputs_added(command: Compute) -> int:
+    """Input channels of a group that a compute adds; 0 for all."""
+    return 0 if command.summed is None else command.summed[1] - command.summed[0]
+
+
 def read_bytes(facts: Facts, command: Compute) -> int:
-    """SPM bytes that a compute reads: needed rows (and channels) of operands, and its weights."""
+    """SPM bytes that a compute reads: needed rows (and channels) of operands, and its weights.
+
+    And the partial sums that it goes on from.
+    """
     layer = facts.layers[command.layer]
-    total = weight_bytes(layer, command.channels)
+    total = facts.constant_bytes(layer, command.channels, command.summed)
+    total += 0 if command.sums is None else facts.sums_bytes(command)
     for i, operand in enumerate(layer.inputs):
         begin, end = facts.needed_rows(layer, i, command.rows)
-        channels = facts.operand_channels(layer, i, command.channels)
+        channels = facts.operand_channels(layer, i, command.channels, command.summed)
         total += (end - begin) * facts.slice_row_bytes(operand.tensor, channels)
     return total
 

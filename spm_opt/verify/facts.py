@@ -16,14 +16,15 @@ import networkx as nx
 from spm_opt.graph.network import DTYPE_BYTES, Layer, Network, Tensor
 from spm_opt.graph.ops import RowMap, row_axis
 from spm_opt.graph.pieces import copy_free, pieces
-from spm_opt.schedule import Buffer, Schedule, Transfer
+from spm_opt.graph.sums import Reduction, Summed, reduction, sum_bytes
+from spm_opt.schedule import Buffer, Compute, Schedule, Transfer
 
 Channels = tuple[int, int] | None
 
 #: buffers whose units are rows of a map
 ROW_KINDS = ("map", "input", "stripe", "output")
 #: buffers whose units are channel tiles
-TILE_KINDS = ("weight_stream", "channel_input", "channel_output", "channel_stripe")
+TILE_KINDS = ("weight_stream", "channel_input", "channel_output", "channel_stripe", "sums")
 #: those of them that hold maps
 MAP_TILE_KINDS = ("channel_input", "channel_output", "channel_stripe")
 #: buffers that hold constants
@@ -65,6 +66,8 @@ class Facts:
         For each buffer, the first of those that have the same bytes, itself where it is alone.
     filled : mapping of (int, int, int) to (int, int)
         Rows that a load or compute puts into each tile of a map: by buffer, step and tile.
+    reductions : dict
+        How the sums of a layer are taken apart, of layers of which some record adds a slice.
     """
 
     schedule: Schedule
@@ -78,6 +81,7 @@ class Facts:
     copy_free: frozenset[str]
     sharing: tuple[int, ...]
     filled: Mapping[tuple[int, int, int], tuple[int, int]]
+    reductions: Mapping[str, Reduction]
 
     def tensor(self, name: str) -> Tensor:
         """Feature map of this name."""
@@ -152,9 +156,33 @@ class Facts:
         layout = self.layout(tensor)
         return layout.lead * (channels[1] - channels[0]) * layout.rest_bytes
 
-    def operand_channels(self, layer: Layer, operand: int, channels: Channels) -> Channels:
-        """Channels of an operand that output `channels` of `layer` read."""
+    def operand_channels(
+        self, layer: Layer, operand: int, channels: Channels, summed: Summed | None = None
+    ) -> Channels:
+        """Channels of an operand that output `channels` of `layer` read; of some inputs, if so."""
+        if summed is not None:
+            return self.reductions[layer.name].read(channels, summed)
         return self.schedule.network.operand_channels(layer, operand, channels)
+
+    def constant_bytes(self, layer: Layer, channels: Channels, summed: Summed | None) -> int:
+        """Bytes of the constants of output `channels`, of all input channels or of some."""
+        if summed is None:
+            return weight_bytes(layer, channels)
+        begin, end = self.reductions[layer.name].constants(summed)
+        return width(layer, channels) * (end - begin)
+
+    def finishes(self, command: Compute) -> bool:
+        """Whether a compute adds the last input channels, and so makes its output."""
+        if command.summed is None:
+            return True
+        return command.summed[1] == self.reductions[command.layer].inputs
+
+    def sums_bytes(self, command: Compute) -> int:
+        """Bytes of the partial sums of a compute's rows and channels."""
+        output = self.tensor(self.layers[command.layer].output)
+        row_bytes = self.slice_row_bytes(output.name, command.channels)
+        elements = (command.rows[1] - command.rows[0]) * row_bytes // DTYPE_BYTES[output.dtype]
+        return elements * sum_bytes(output.dtype)
 
     def needed_rows(self, layer: Layer, operand: int, rows: tuple[int, int]) -> tuple[int, int]:
         """Rows of an operand's tensor that output `rows` of `layer` read."""
@@ -240,7 +268,7 @@ def facts_of(schedule: Schedule) -> Facts:
         for name, layer in layers.items()
     }
     cuts = {name: {0, channel_count(layer)} for name, layer in layers.items()}
-    network = schedule.network
+    network, reductions = schedule.network, _reductions(schedule, layers)
     map_cuts = {name: {0, map_channel_count(network, name)} for name in network.tensors}
     for layer_name, channels in _layer_cuts(schedule):
         cuts[layer_name].update(channels)
@@ -249,6 +277,10 @@ def facts_of(schedule: Schedule) -> Facts:
             read = network.operand_channels(layers[layer_name], i, channels)
             if read is not None:
                 map_cuts[operand.tensor].update(read)
+    for compute in schedule.computes:
+        if compute.summed is not None:
+            slice_ = reductions[compute.layer].read(compute.channels, compute.summed)
+            map_cuts[layers[compute.layer].inputs[0].tensor].update(slice_)
     records: tuple[Transfer | Buffer, ...] = (*schedule.transfers, *schedule.buffers)
     for record in records:
         kind = record.role if isinstance(record, Transfer) else record.kind
@@ -256,7 +288,7 @@ def facts_of(schedule: Schedule) -> Facts:
             table = cuts if kind in WEIGHT_KINDS else map_cuts
             table[record.tensor].update(record.channels)
     relation = pieces(network)
-    for holder, tensor, read in _moved_pieces(schedule, layers):
+    for holder, tensor, read in _moved_pieces(schedule, layers, reductions):
         if (tensor, holder) in relation:
             map_cuts[holder].update(_shifted(relation[tensor, holder], read))
         elif (holder, tensor) in relation:
@@ -266,8 +298,16 @@ def facts_of(schedule: Schedule) -> Facts:
     return Facts(
         schedule, layers, producers, row_maps, _sorted(cuts), _sorted(map_cuts),
         _weight_cuts(schedule, layers, cuts), relation,
-        copy_free(network), _shared(schedule.buffers), _filled(schedule),
+        copy_free(network), _shared(schedule.buffers), _filled(schedule), reductions,
     )  # fmt: skip
+
+
+def _reductions(schedule: Schedule, layers: dict[str, Layer]) -> dict[str, Reduction]:
+    """How sums are taken apart, of layers of which a record says that they are."""
+    names = {c.layer for c in schedule.computes if c.summed is not None}
+    names |= {t.tensor for t in schedule.transfers if t.summed is not None}
+    found = {name: reduction(schedule.network, layers[name]) for name in names}
+    return {name: known for name, known in found.items() if known is not None}
 
 
 def _weight_cuts(
@@ -291,7 +331,7 @@ def _weight_cuts(
 
 
 def _moved_pieces(
-    schedule: Schedule, layers: dict[str, Layer]
+    schedule: Schedule, layers: dict[str, Layer], reductions: Mapping[str, Reduction]
 ) -> Iterator[tuple[str, str, Channels]]:
     """Buffers' maps that commands touch as other maps, and which channels of these."""
     network, buffers = schedule.network, schedule.buffers
@@ -300,6 +340,8 @@ def _moved_pieces(
         yield buffers[compute.output].tensor, layer.output, compute.channels
         for i, (operand, number) in enumerate(zip(layer.inputs, compute.inputs, strict=True)):
             read = network.operand_channels(layer, i, compute.channels)
+            if compute.summed is not None:
+                read = reductions[layer.name].read(compute.channels, compute.summed)
             yield buffers[number].tensor, operand.tensor, read
     for transfer in schedule.transfers:
         if transfer.role == "map":

@@ -43,20 +43,22 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
         yield f"computes channels outside its step's slice {list(step.channels)}"
     for i, (operand, number) in enumerate(zip(layer.inputs, command.inputs, strict=True)):
         buffer = buffers[number]
-        wanted = facts.operand_channels(layer, i, command.channels)
+        wanted = facts.operand_channels(layer, i, command.channels, command.summed)
         if buffer.kind not in _READABLE or not facts.lies_in(operand.tensor, buffer.tensor):
             yield f"reads {operand.tensor!r} from buffer {buffer.name!r}, which {_holds(buffer)}"
         elif not _holds_channels(facts, buffer, operand.tensor, wanted):
             yield f"reads channels that buffer {buffer.name!r} does not hold"
     output = buffers[command.output]
-    if output.kind not in _WRITABLE or not facts.lies_in(layer.output, output.tensor):
+    if not facts.finishes(command):
+        pass  # partial sums: see `spm_opt.verify.sums`
+    elif output.kind not in _WRITABLE or not facts.lies_in(layer.output, output.tensor):
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
     elif not _holds_channels(facts, output, layer.output, command.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"
     elif (
         output.kind == "channel_output"
         and command.rows != (0, layer.rows)
-        and step.axis != "blocks"
+        and step.axis not in ("blocks", "sums")
     ):
         yield f"writes some rows of a channel tile to buffer {output.name!r}"
     yield from _weights(facts, command)
@@ -123,7 +125,8 @@ def _transfer_problems(facts: Facts, command: Transfer) -> Iterator[str]:
 
 
 def _in_blocks(facts: Facts, command: Transfer) -> bool:
-    return facts.schedule.steps[command.step].axis == "blocks"
+    axis = facts.schedule.steps[command.step].axis
+    return axis in ("blocks", "sums")
 
 
 def _belongs(facts: Facts, buffer: Buffer, command: Transfer) -> bool:

@@ -66,7 +66,8 @@ def _tiles_fit(facts: Facts) -> Iterator[str]:
         if buffer.kind not in TILE_KINDS:
             continue
         if buffer.kind == "weight_stream":
-            size = weight_bytes(facts.layers[buffer.tensor], command.channels)
+            layer = facts.layers[buffer.tensor]
+            size = facts.constant_bytes(layer, command.channels, command.summed)
         else:
             row_bytes = facts.slice_row_bytes(buffer.tensor, command.channels)
             size = (command.rows[1] - command.rows[0]) * row_bytes
@@ -141,7 +142,7 @@ def _extent(buffer: Buffer) -> tuple[int, int, int, int]:
 def touched_while_resident(facts: Facts) -> Iterator[str]:
     """Commands touch a buffer only in the steps of its residency."""
     for index, compute in enumerate(facts.schedule.computes):
-        for number in {*compute.inputs, *compute.weights, compute.output}:
+        for number in compute.touched:
             yield from _outside(
                 facts, number, compute.step, compute.step, compute_label(facts, index)
             )
@@ -154,7 +155,7 @@ def needed_when_read(facts: Facts) -> Iterator[str]:
     """A whole load names the first step that touches what it brings, and runs before that does."""
     touched: dict[int, int] = {}
     for compute in facts.schedule.computes:
-        for number in {*compute.inputs, *compute.weights, compute.output}:
+        for number in compute.touched:
             touched[number] = min(compute.step, touched.get(number, compute.step))
     for index, transfer in enumerate(facts.schedule.transfers):
         if transfer.kind == "load" and transfer.tile is None:

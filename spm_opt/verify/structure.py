@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from spm_opt.graph.network import Layer
 from spm_opt.graph.pieces import copy_free
+from spm_opt.graph.sums import reduction
 from spm_opt.schedule import (
     FORMAT_VERSION,
     Buffer,
@@ -130,7 +131,7 @@ def _step(where: str, step: Step, layers: dict[str, Layer]) -> Iterator[str]:
     for name in step.layers:
         if name not in layers:
             yield f"{where} names the unknown layer {name!r}"
-    if step.axis not in ("rows", "channels", "blocks"):
+    if step.axis not in ("rows", "channels", "blocks", "sums"):
         yield f"{where} has the unknown axis {step.axis!r}"
     if step.halo not in ("retain", "recompute"):
         yield f"{where} has the unknown halo policy {step.halo!r}"
@@ -236,6 +237,11 @@ def _transfer(
         yield f"{where} belongs to a tile of step {transfer.step} but names another need_step"
     if transfer.piece is not None:
         yield from _piece(where, transfer, layers)
+    if transfer.summed is not None and transfer.role == "map":
+        yield f"{where} names input channels summed, which only constants belong to"
+    elif transfer.summed is not None:
+        layer = layers[transfer.tensor]
+        yield from _summed(where, transfer.summed, transfer.channels, layer, schedule)
     limit = schedule.network.tensors[transfer.tensor].rows if transfer.role == "map" else 0
     if transfer.role == "weights" and transfer.rows != (0, 0):
         yield f"{where} moves weights but names rows {list(transfer.rows)}"
@@ -244,13 +250,27 @@ def _transfer(
 
 
 def _piece(where: str, transfer: Transfer, layers: dict[str, Layer]) -> Iterator[str]:
-    if transfer.role != "weights" or transfer.tile is not None:
+    if transfer.role != "weights" or transfer.tile is not None or transfer.summed is not None:
         yield f"{where} is cut into pieces, which only constants moved as a whole can be"
         return
     size = weight_bytes(layers[transfer.tensor], transfer.channels)
     begin, end = transfer.piece or (0, size)
     if not 0 <= begin < end <= size:
         yield f"{where} moves bytes {begin} .. {end} of its constants, outside 0 .. {size}"
+
+
+def _summed(
+    where: str, summed: tuple[int, int], channels: tuple[int, int] | None, layer: Layer,
+    schedule: Schedule,
+) -> Iterator[str]:  # fmt: skip
+    known = reduction(schedule.network, layer)
+    if known is None:
+        yield f"{where} adds some input channels of {layer.name!r}, which cannot be taken apart"
+        return
+    if not 0 <= summed[0] < summed[1] <= known.inputs:
+        yield f"{where} adds input channels {list(summed)}, outside 0 .. {known.inputs}"
+    if not known.one_group(channels or (0, channel_count(layer))):
+        yield f"{where} adds input channels of more than one group"
 
 
 def _compute(
@@ -262,7 +282,9 @@ def _compute(
         return
     yield from _tile(where, compute.step, compute.tile, schedule)
     yield from _channels(where, compute.channels, _layer_channels(layer))
-    for index in (*compute.inputs, *compute.weights, compute.output):
+    if compute.summed is not None:
+        yield from _summed(where, compute.summed, compute.channels, layer, schedule)
+    for index in compute.touched:
         yield from _buffer_index(where, index, schedule)
     if len(compute.inputs) != len(layer.inputs):
         yield f"{where} names {len(compute.inputs)} inputs, the layer has {len(layer.inputs)}"

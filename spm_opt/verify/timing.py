@@ -185,10 +185,9 @@ def _compute_waits(facts: Facts, compute: Compute, released: list[int]) -> tuple
     """What a compute waits for; `released` are the steps that some transfer must not outlast."""
     step, tile = compute.step, compute.tile
     depth = facts.schedule.steps[step].depth
-    touched = {*compute.inputs, *compute.weights, compute.output}
     return (
         ("loads", step, tile), ("stores", step, tile - depth),
-        *(("into", buffer, None) for buffer in sorted(touched)),
+        *(("into", buffer, None) for buffer in compute.touched),
         *(("released", other, None) for other in released[: bisect_left(released, step)]),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ typedef struct {
     const spm_conv_op *op;
     const spm_window *in;
     spm_window out;
-    spm_weights weights;
+    spm_span span;
     int32_t k0, k1, y0, y1;
     int32_t count, width, filled;
     pixels segment[SPM_BLOCK];
@@ -76,39 +76,66 @@ static void stage_taps(const conv_block *b, int32_t group, int32_t begin, int32_
     }
 }
 
-static void finish_channel(const conv_block *b, int32_t channel, int32_t row) {
-    const spm_conv_op *op = b->op;
-    const unsigned char *constants =
-        b->weights.base + (int64_t)(channel - b->weights.first) * op->weights.pitch;
+/* Number of the first output of a segment, among those of all channels. */
+static uint32_t element(const spm_conv_op *op, const pixels *s, int32_t channel) {
+    int64_t line = (((int64_t)s->batch * op->out_channels + channel) * op->out_size[0] + s->depth)
+                   * op->out_size[1] + s->y;
+    return (uint32_t)(line * op->out_size[2] + s->x0);
+}
+
+/* Take the partial sums of a channel out of the scratchpad, or put them back. */
+static void move_sums(const conv_block *b, int32_t channel, int32_t row, int back) {
     int32_t run;
     for (int32_t i = 0; i < b->count; i++) {
         const pixels *s = &b->segment[i];
-        int64_t line = (((int64_t)s->batch * op->out_channels + channel) * op->out_size[0]
-                        + s->depth) * op->out_size[1] + s->y;
-        unsigned char *to =
-            spm_at(&op->out, &b->out, (uint32_t)(line * op->out_size[2] + s->x0), &run);
+        unsigned char *kept =
+            spm_at(&b->span.map, &b->span.sums, element(b->op, s, channel), &run);
+        void *sums = b->op->integer ? (void *)(spm_sums_i[row] + s->slot)
+                                    : (void *)(spm_sums_f[row] + s->slot);
+        if (back)
+            memcpy(kept, sums, (size_t)s->n * 4);
+        else
+            memcpy(sums, kept, (size_t)s->n * 4);
+    }
+}
+
+static void finish_channel(const conv_block *b, int32_t channel, int32_t row) {
+    const spm_conv_op *op = b->op;
+    const spm_finish *finish = &b->span.finish;
+    const unsigned char *constants = spm_constants(&b->span, channel);
+    int32_t run;
+    for (int32_t i = 0; i < b->count; i++) {
+        const pixels *s = &b->segment[i];
+        unsigned char *to = spm_at(&op->out, &b->out, element(op, s, channel), &run);
         const int32_t *sum_i = spm_sums_i[row] + s->slot;
         const float *sum_f = spm_sums_f[row] + s->slot;
         if (op->integer)
-            spm_finish_i(&op->finish, &op->out, constants, channel, sum_i, s->n, to);
+            spm_finish_i(finish, &op->out, constants, channel, sum_i, s->n, to);
         else
-            spm_finish_f(&op->finish, &op->out, constants, channel, sum_f, s->n, to);
+            spm_finish_f(finish, &op->out, constants, channel, sum_f, s->n, to);
     }
 }
 
 static void conv_channels(const conv_block *b, int32_t group, int32_t k0, int32_t k1, int staged) {
     const spm_conv_op *op = b->op;
-    int32_t taps = op->in_channels / op->groups * op->kernel[0] * op->kernel[1] * op->kernel[2];
+    const spm_span *span = &b->span;
+    int once = span->tap1 - span->tap0 <= SPM_TAPS;
     spm_clear_sums(op->integer, k1 - k0);
-    for (int32_t begin = 0; begin < taps; begin += SPM_TAPS) {
-        int32_t n = spm_min(SPM_TAPS, taps - begin);
-        if (!staged || taps > SPM_TAPS) stage_taps(b, group, begin, n);
+    if (!span->first)
+        for (int32_t k = k0; k < k1; k++) move_sums(b, k, k - k0, 0);
+    for (int32_t begin = span->tap0; begin < span->tap1; begin += SPM_TAPS) {
+        int32_t n = spm_min(SPM_TAPS, span->tap1 - begin);
+        if (!staged || !once) stage_taps(b, group, begin, n);
         for (int32_t k = k0; k < k1; k++) {
-            spm_stage_weights(&op->weights, b->weights, op->integer, k, begin, n, 4);
+            spm_stage_weights(&op->weights, span, op->integer, k, begin, n, 4);
             spm_accumulate(op->integer, b->width, n, k - k0);
         }
     }
-    for (int32_t k = k0; k < k1; k++) finish_channel(b, k, k - k0);
+    for (int32_t k = k0; k < k1; k++)
+        if (span->last)
+            finish_channel(b, k, k - k0);
+        else
+            move_sums(b, k, k - k0, 1);
 }
 
 static void run_block(conv_block *b) {
@@ -137,8 +164,13 @@ static void add_pixels(conv_block *b, int32_t batch, int32_t depth, int32_t y) {
     }
 }
 
-SPM_KERNEL(conv) {
-    conv_block b = {.op = op, .in = in, .out = out, .weights = weights};
+static int32_t volume(const spm_conv_op *op) {
+    return op->kernel[0] * op->kernel[1] * op->kernel[2];
+}
+
+static void conv(const spm_conv_op *op, spm_window out, const spm_window *in, spm_span span,
+                 spm_part part) {
+    conv_block b = {.op = op, .in = in, .out = out, .span = span};
     int32_t planes = (int32_t)((int64_t)op->out.lead * op->out.channels * op->out.mid
                                * (op->out.channel_last ? 1 : op->out.last) * op->out.rows
                                / ((int64_t)op->out_channels * op->out_size[0] * op->out_size[1]
@@ -157,4 +189,16 @@ SPM_KERNEL(conv) {
         if (rows) run_block(&b); /* the next image has other channels in this part */
     }
     run_block(&b);
+}
+
+SPM_KERNEL(conv) {
+    int32_t taps = op->in_channels / op->groups * volume(op);
+    conv(op, out, in, spm_all_taps(weights, taps, &op->weights, &op->finish), part);
+}
+
+SPM_SLICE_KERNEL(conv) {
+    conv(op, out, in,
+         spm_some_taps(slice, weights, volume(op), op->in_channels / op->groups, &op->weights,
+                       &op->finish, &op->out, op->integer),
+         part);
 }

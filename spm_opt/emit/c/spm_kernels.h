@@ -40,6 +40,14 @@ typedef struct {
     int32_t row0, row1, channel0, channel1;
 } spm_part;
 
+/* Input channels [input0, input1) of each group, which a convolution or product adds at a time. The
+ * packed constants are those of these alone, what follows the sum behind the last. Until then the
+ * sums lie in `sums`, as the output would, each as 32 bits; the first begin them. */
+typedef struct {
+    int32_t input0, input1;
+    spm_window sums;
+} spm_slice;
+
 /* How a map's elements are numbered and laid: [images][lead][channels][mid][rows][last] in logical
  * order; in memory [images][rows] first, so that row r of image n is the map's row n * rows + r.
  * With channel_last, [images][lead][rows][channels] (mid and last are 1).
@@ -285,8 +293,14 @@ typedef struct {
     void spm_##name(const spm_##name##_op *op, spm_window out, const spm_window *in,          \
                     spm_weights weights, spm_part part)
 
+#define SPM_SLICE_KERNEL(name)                                                                \
+    void spm_##name##_slice(const spm_##name##_op *op, spm_window out, const spm_window *in,  \
+                            spm_weights weights, spm_part part, spm_slice slice)
+
 SPM_KERNEL(conv);
+SPM_SLICE_KERNEL(conv);
 SPM_KERNEL(linear);
+SPM_SLICE_KERNEL(linear);
 SPM_KERNEL(matmul);
 SPM_KERNEL(pool);
 SPM_KERNEL(reduce);

@@ -11,14 +11,14 @@ float spm_sums_f[SPM_CHANNELS][SPM_BLOCK];
 #define CORE(NAME, TYPE, SUM, WIDTH)                                                          \
     static void NAME(const TYPE *w, const TYPE *x, int32_t taps, SUM *total) {                \
         SUM sum[WIDTH];                                                                       \
-        for (int32_t p = 0; p < WIDTH; p++) sum[p] = 0;                                       \
+        for (int32_t p = 0; p < WIDTH; p++) sum[p] = total[p];                                \
         for (int32_t t = 0; t < taps; t += 4, x += 4 * WIDTH) {                               \
             const TYPE a = w[t], b = w[t + 1], c = w[t + 2], d = w[t + 3];                    \
             for (int32_t p = 0; p < WIDTH; p++)                                               \
                 sum[p] = (((sum[p] + (SUM)x[p] * a) + (SUM)x[WIDTH + p] * b) +                \
                           (SUM)x[2 * WIDTH + p] * c) + (SUM)x[3 * WIDTH + p] * d;             \
         }                                                                                     \
-        for (int32_t p = 0; p < WIDTH; p++) total[p] += sum[p];                               \
+        for (int32_t p = 0; p < WIDTH; p++) total[p] = sum[p];                                \
     }
 
 CORE(core_i_block, int16_t, int32_t, SPM_BLOCK)
@@ -87,10 +87,32 @@ void spm_clear_staged(int integer, int64_t at, int32_t n) {
         memset(spm_staged_f + at, 0, (size_t)n * sizeof *spm_staged_f);
 }
 
+spm_span spm_all_taps(spm_weights weights, int32_t taps, const spm_kernel_weights *k,
+                      const spm_finish *finish) {
+    return (spm_span){.weights = weights, .tap1 = taps, .pitch = k->pitch, .first = 1, .last = 1,
+                      .finish = *finish};
+}
+
+spm_span spm_some_taps(spm_slice slice, spm_weights weights, int32_t each, int32_t inputs,
+                       const spm_kernel_weights *k, const spm_finish *finish, const spm_map *out,
+                       int integer) {
+    int32_t bytes = spm_element_bytes(k->dtype);
+    spm_span span = {.weights = weights, .tap0 = slice.input0 * each, .tap1 = slice.input1 * each,
+                     .first = slice.input0 == 0, .last = slice.input1 == inputs,
+                     .finish = *finish, .map = *out, .sums = slice.sums};
+    int32_t before = span.tap0 * bytes;
+    span.pitch = span.last ? k->pitch - before : span.tap1 * bytes - before;
+    if (finish->bias >= 0) span.finish.bias -= before;
+    if (finish->slope >= 0) span.finish.slope -= before;
+    span.map.dtype = integer ? SPM_I32 : SPM_F32;
+    return span;
+}
+
 /* Weights [begin, begin + n) of a channel, zeros after them up to a multiple of `whole`. */
-void spm_stage_weights(const spm_kernel_weights *k, spm_weights packed, int integer,
+void spm_stage_weights(const spm_kernel_weights *k, const spm_span *span, int integer,
                           int32_t channel, int32_t begin, int32_t n, int32_t whole) {
-    const unsigned char *from = packed.base + (int64_t)(channel - packed.first) * k->pitch;
+    const unsigned char *from = spm_constants(span, channel);
+    begin -= span->tap0;
     int32_t zero = k->zero[k->zeros > 1 ? channel : 0];
     int32_t end = (n + whole - 1) / whole * whole;
     if (integer) {

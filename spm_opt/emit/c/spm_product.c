@@ -1,25 +1,35 @@
 /* Matrix products: with a weight matrix (linear), and of two maps. */
 #include "spm_mac.h"
 
-/* Sums of SPM_LANES interleaved parts of a product of vectors. */
-#define DOT(NAME, TYPE, SUM)                                                                  \
-    static void NAME(const TYPE *w, const TYPE *x, int32_t n, SUM *lanes) {                   \
-        SUM sum[SPM_LANES];                                                                       \
-        for (int32_t i = 0; i < SPM_LANES; i++) sum[i] = lanes[i];                                \
-        for (int32_t t = 0; t < n; t += SPM_LANES)                                                \
-            for (int32_t i = 0; i < SPM_LANES; i++) sum[i] += (SUM)w[t + i] * x[t + i];           \
-        for (int32_t i = 0; i < SPM_LANES; i++) lanes[i] = sum[i];                                \
-    }
-
-DOT(dot_i, int16_t, int32_t)
-DOT(dot_f, float, float)
-
 enum { ROWS = 4 };
 
 static int16_t vectors_i[ROWS][SPM_SPAN];
 static float vectors_f[ROWS][SPM_SPAN];
-static int32_t lanes_i[ROWS][SPM_CHANNELS][SPM_LANES];
-static float lanes_f[ROWS][SPM_CHANNELS][SPM_LANES];
+static int32_t sums_i[ROWS][SPM_CHANNELS];
+static float sums_f[ROWS][SPM_CHANNELS];
+
+/* A product of vectors, in SPM_LANES interleaved parts. */
+static int32_t dot_i(const int16_t *w, const int16_t *x, int32_t n) {
+    int32_t lanes[SPM_LANES] = {0}, sum = 0;
+    for (int32_t t = 0; t < n; t += SPM_LANES)
+        for (int32_t i = 0; i < SPM_LANES; i++) lanes[i] += (int32_t)w[t + i] * x[t + i];
+    for (int32_t i = 0; i < SPM_LANES; i++) sum += lanes[i];
+    return sum;
+}
+
+/* `sum`, with the product of vectors added chunk by chunk. */
+static float dot_f(const float *w, const float *x, int32_t n, float sum) {
+    for (int32_t begin = 0; begin < n; begin += SPM_CHUNK) {
+        float lanes[SPM_LANES] = {0};
+        int32_t end = spm_min(n, begin + SPM_CHUNK);
+        for (int32_t t = begin; t < end; t += SPM_LANES)
+            for (int32_t i = 0; i < SPM_LANES; i++) lanes[i] += w[t + i] * x[t + i];
+        for (int32_t half = SPM_LANES / 2; half > 0; half /= 2)
+            for (int32_t i = 0; i < half; i++) lanes[i] += lanes[i + half];
+        sum += lanes[0];
+    }
+    return sum;
+}
 
 static void stage_vectors(const spm_linear_op *op, const spm_window *in, const int64_t *line,
                           int32_t rows, int32_t begin, int32_t n) {
@@ -42,56 +52,63 @@ static void stage_vectors(const spm_linear_op *op, const spm_window *in, const i
     }
 }
 
-static int32_t total_i(const int32_t *lanes) {
-    int32_t sum = 0;
-    for (int32_t i = 0; i < SPM_LANES; i++) sum += lanes[i];
-    return sum;
-}
-
-static float total_f(const float *lanes) {
-    float sum[SPM_LANES];
-    memcpy(sum, lanes, sizeof sum);
-    for (int32_t half = SPM_LANES / 2; half > 0; half /= 2)
-        for (int32_t i = 0; i < half; i++) sum[i] += sum[i + half];
-    return sum[0];
+/* Take a partial sum out of the scratchpad, or put it back. */
+static void move_sum(const spm_linear_op *op, const spm_span *span, int64_t element, void *sum_i,
+                     void *sum_f, int back) {
+    int32_t run;
+    unsigned char *kept = spm_at(&span->map, &span->sums, (uint32_t)element, &run);
+    void *sum = op->integer ? sum_i : sum_f;
+    if (back)
+        memcpy(kept, sum, 4);
+    else
+        memcpy(sum, kept, 4);
 }
 
 static void linear_channels(const spm_linear_op *op, spm_window out, const spm_window *in,
-                            spm_weights weights, const int64_t *line, int32_t rows, int32_t k0,
+                            const spm_span *span, const int64_t *line, int32_t rows, int32_t k0,
                             int32_t k1) {
     int32_t run;
-    memset(lanes_i, 0, sizeof lanes_i);
-    memset(lanes_f, 0, sizeof lanes_f);
-    for (int32_t begin = 0; begin < op->inner; begin += SPM_SPAN) {
-        int32_t n = spm_min(SPM_SPAN, op->inner - begin);
+    memset(sums_i, 0, sizeof sums_i);
+    memset(sums_f, 0, sizeof sums_f);
+    for (int32_t r = 0; r < rows && !span->first; r++)
+        for (int32_t k = k0; k < k1; k++)
+            move_sum(op, span, line[r] * op->out.channels + k, &sums_i[r][k - k0],
+                     &sums_f[r][k - k0], 0);
+    for (int32_t begin = span->tap0; begin < span->tap1; begin += SPM_SPAN) {
+        int32_t n = spm_min(SPM_SPAN, span->tap1 - begin);
         int32_t whole = (n + SPM_LANES - 1) / SPM_LANES * SPM_LANES;
         stage_vectors(op, in, line, rows, begin, n);
         for (int32_t k = k0; k < k1; k++) {
-            spm_stage_weights(&op->weights, weights, op->integer, k, begin, n, SPM_LANES);
+            spm_stage_weights(&op->weights, span, op->integer, k, begin, n, SPM_LANES);
             for (int32_t r = 0; r < rows; r++) {
                 if (op->integer)
-                    dot_i(spm_weights_i, vectors_i[r], whole, lanes_i[r][k - k0]);
+                    sums_i[r][k - k0] += dot_i(spm_weights_i, vectors_i[r], whole);
                 else
-                    dot_f(spm_weights_f, vectors_f[r], whole, lanes_f[r][k - k0]);
+                    sums_f[r][k - k0] =
+                        dot_f(spm_weights_f, vectors_f[r], whole, sums_f[r][k - k0]);
             }
         }
     }
     for (int32_t r = 0; r < rows; r++)
         for (int32_t k = k0; k < k1; k++) {
-            const unsigned char *constants =
-                weights.base + (int64_t)(k - weights.first) * op->weights.pitch;
+            const unsigned char *constants = spm_constants(span, k);
             int64_t element = line[r] * op->out.channels + k;
+            int32_t *sum_i = &sums_i[r][k - k0];
+            float *sum_f = &sums_f[r][k - k0];
+            if (!span->last) {
+                move_sum(op, span, element, sum_i, sum_f, 1);
+                continue;
+            }
             unsigned char *to = spm_at(&op->out, &out, (uint32_t)element, &run);
-            int32_t sum_i = total_i(lanes_i[r][k - k0]);
-            float sum_f = total_f(lanes_f[r][k - k0]);
             if (op->integer)
-                spm_finish_i(&op->finish, &op->out, constants, k, &sum_i, 1, to);
+                spm_finish_i(&span->finish, &op->out, constants, k, sum_i, 1, to);
             else
-                spm_finish_f(&op->finish, &op->out, constants, k, &sum_f, 1, to);
+                spm_finish_f(&span->finish, &op->out, constants, k, sum_f, 1, to);
         }
 }
 
-SPM_KERNEL(linear) {
+static void linear(const spm_linear_op *op, spm_window out, const spm_window *in, spm_span span,
+                   spm_part part) {
     int64_t line[ROWS];
     int32_t count = 0;
     for (int32_t row = part.row0; row < part.row1; row++)
@@ -101,10 +118,21 @@ SPM_KERNEL(linear) {
             int last = row + 1 == part.row1 && l + 1 == op->out.lead;
             if (count < ROWS && !last) continue;
             for (int32_t k = part.channel0; k < part.channel1; k += SPM_CHANNELS)
-                linear_channels(op, out, in, weights, line, count, k,
+                linear_channels(op, out, in, &span, line, count, k,
                                 spm_min(part.channel1, k + SPM_CHANNELS));
             count = 0;
         }
+}
+
+SPM_KERNEL(linear) {
+    linear(op, out, in, spm_all_taps(weights, op->inner, &op->weights, &op->finish), part);
+}
+
+SPM_SLICE_KERNEL(linear) {
+    linear(op, out, in,
+           spm_some_taps(slice, weights, 1, op->inner, &op->weights, &op->finish, &op->out,
+                         op->integer),
+           part);
 }
 
 /* --- product of two maps ------------------------------------------------------------------- */

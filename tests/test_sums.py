@@ -1,0 +1,300 @@
+"""Layers that add input channels slice by slice: sums stay, all else comes once a block."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emitted import COMPILER, Batch, drawn_inputs
+from plan_fixture import World, random_decision, schedule_of
+
+import spm_opt
+from spm_opt.api import load_hardware
+from spm_opt.commands import lower
+from spm_opt.emit.c_project import emit_project
+from spm_opt.emit.kernels import require_chunk
+from spm_opt.errors import GraphError
+from spm_opt.fusion_sums import sum_groups, sums
+from spm_opt.graph.builder import NetworkBuilder
+from spm_opt.graph.network import Network
+from spm_opt.graph.sums import reduction, sliced, sum_bytes
+from spm_opt.params import SolveParams
+from spm_opt.planner import make_world
+from spm_opt.schedule import Schedule
+from spm_opt.seeded import draw_values
+from spm_opt.simulate import simulate
+from spm_opt.verify import verify
+from spm_opt.verify.commands import verify_commands
+
+CHIP = {"spm.alignment": "16", "dram.burst": "16"}
+
+
+def convolution(
+    kernel: int = 3, rows: int = 16, images: int = 1, groups: int = 1, stride: int = 1,
+    dtype: str = "int8", channels: int = 64,
+) -> Network:  # fmt: skip
+    """A layer that makes the map, and the convolution that reads it."""
+    b = NetworkBuilder("two", dtype=dtype)
+    x = b.conv(b.input("x", (images, 4, rows, 16)), channels, 1, name="first")
+    y = b.conv(
+        x, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, name="second",
+        activation="relu",
+    )  # fmt: skip
+    b.output(y)
+    return b.build()
+
+
+def product(rows: int = 16, dtype: str = "int8", inner: int = 256) -> Network:
+    b = NetworkBuilder("two", dtype=dtype)
+    x = b.linear(b.input("x", (rows, 16)), inner, name="first")
+    b.output(b.linear(x, 256, name="second"))
+    return b.build()
+
+
+def world(network: Network, capacity: str = "8 KiB", **overrides: str) -> World:
+    """The candidates of the first layer, and of the second those that keep partial sums."""
+    hardware = load_hardware("mobile_npu", {"spm.capacity": capacity, **CHIP, **overrides})
+    made = make_world(network, hardware, SolveParams(), "source", (0, 1))
+    (_, edge), (_, end) = made.site.spans
+    problem = made.problem.only(
+        lambda c: (
+            c.end <= edge
+            or ((c.first, c.end) == (edge, end) and made.recipes[c.recipe].axis == "sums")
+        )
+    )
+    return World(made.site, problem, made.recipes)
+
+
+def schedules(found: World, count: int, seed: int = 0) -> Iterator[Schedule]:
+    """Plans by lot."""
+    rng = random.Random(seed)
+    while count:
+        decision = random_decision(rng, found.problem)
+        schedule = None if decision is None else schedule_of(found, decision, count % 2 > 0)
+        if schedule is not None:
+            count -= 1
+            yield schedule
+
+
+CASES = {
+    "conv": (convolution(), "8 KiB"),
+    "groups": (convolution(groups=2), "8 KiB"),
+    "images": (convolution(rows=5, images=3), "8 KiB"),
+    "strided": (convolution(5, rows=15, stride=2), "16 KiB"),
+    "odd": (convolution(channels=52), "8 KiB"),
+    "product": (product(), "8 KiB"),
+}
+
+
+# --------------------------------------------------------------------------- one layer, taken apart
+
+
+def test_constants_of_slices_are_the_kernel_in_order_and_then_the_rest() -> None:
+    network = convolution(groups=2)
+    known = reduction(network, network.layers[1])
+    # 64 / 2 inputs of 3 x 3 taps, and a bias of 4 bytes
+    assert known is not None
+    assert (known.inputs, known.outputs, known.channel_bytes, known.input_bytes) == (32, 32, 292, 9)
+    assert [known.constants(s) for s in ((0, 8), (8, 32))] == [(0, 72), (72, 292)]
+    assert known.read((32, 40), (8, 16)) == (40, 48)
+    assert known.one_group((32, 64))
+    assert not known.one_group((24, 40))
+    part = sliced(network.layers[1], 8)
+    assert part.macs * 4 == network.layers[1].macs
+    assert [sum_bytes(dtype) for dtype in ("int8", "float16", "float32", "int64")] == [4, 4, 4, 8]
+
+
+def test_what_has_no_slices() -> None:
+    b = NetworkBuilder("none", dtype="int8")
+    x = b.conv(b.input("x", (1, 8, 8, 8)), 8, 3, padding=1, groups=8, name="depthwise")
+    y = b.max_pool(x, 2, name="pool")
+    flat = b.reshape(y, (1, 8 * 16))
+    b.output(b.linear(flat, 4, name="view"))
+    network = b.build()
+    assert {reduction(network, layer) for layer in network.layers} == {None}
+    measured = replace(convolution().layers[1], cycles=1000)
+    assert reduction(convolution(), measured) is None
+
+
+# --------------------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_counts_are_those_of_a_walk_over_the_elements(name: str) -> None:
+    """DRAM bytes, MACs and space of every candidate, from sets of what each tile touches."""
+    network, capacity = CASES[name]
+    found, seen = world(network, capacity), set()
+    for candidate in found.problem.candidates:
+        recipe = found.recipes[candidate.recipe]
+        if recipe.axis != "sums" or candidate.reads:
+            continue
+        walked = Walk(network, recipe.height, recipe.width, recipe.slice, recipe.depth)
+        stored = walked.stored if candidate.stores else 0
+        kept = network.tensors[network.layers[1].output].size_bytes if candidate.keeps else 0
+        assert candidate.dram_bytes == walked.loaded + stored
+        assert candidate.work_bytes == walked.space + (kept or walked.block)
+        assert walked.macs == network.layers[1].macs
+        seen.add((recipe.height, recipe.width, recipe.slice, recipe.depth))
+    assert len(seen) > 5
+
+
+class Walk:
+    """A layer's elements, block by block and slice by slice."""
+
+    def __init__(self, net: Network, height: int, width: int, count: int, depth: int) -> None:
+        layer = net.layers[1]
+        loops, kernel = layer.loops, layer.weights[0].elements
+        assert loops is not None
+        inputs, taps = loops.c, loops.fy * loops.fx
+        source, output = net.tensors[layer.inputs[0].tensor], net.tensors[layer.output]
+        out_channels = layer.output_shape[layer.channel_axis or 0]
+        per_channel = layer.weight_bytes // out_channels
+        in_row = source.row_bytes // (inputs * loops.g)
+        out_row = output.row_bytes // out_channels
+        conv = len(source.shape) == 4
+        self.loaded = self.stored = self.macs = 0
+        weights = maps = sums = block = 0
+        every: set[tuple[int, int]] = set()
+        for rows in stripes(layer.rows, layer.images, height):
+            need: set[int] = set()
+            for row in rows:
+                image, own = divmod(row, layer.image_rows)
+                for tap in range(loops.fy):
+                    at = own * (layer.op.stride[0] if conv else 1) + tap - loops.fy // 2
+                    if 0 <= at < source.rows // layer.images:
+                        need.add(image * (source.rows // layer.images) + at)
+            for group in range(loops.g):
+                for k in range(group * loops.k, (group + 1) * loops.k, width):
+                    outs = range(k, min(k + width, (group + 1) * loops.k))
+                    for c in range(0, inputs, count):
+                        ins = range(c, min(c + count, inputs))
+                        last = ins.stop == inputs
+                        run = per_channel - c * taps if last else len(ins) * taps
+                        self.loaded += len(outs) * bursts(run)
+                        # each row of a map has its channels side by side
+                        self.loaded += len(need) * bursts(len(ins) * in_row)
+                        self.macs += len(rows) * out_row * len(outs) * len(ins) * taps
+                        weights = max(weights, len(outs) * run)
+                        maps = max(maps, len(need) * len(ins) * in_row)
+                        if last:
+                            self.stored += len(rows) * bursts(len(outs) * out_row)
+                            block = max(block, len(rows) * len(outs) * out_row)
+                            every |= {(row, out) for row in rows for out in outs}
+                    sums = max(sums, len(rows) * len(outs) * out_row * 4)
+        assert len(every) == layer.rows * out_channels
+        assert kernel == out_channels * inputs * taps
+        self.block = bursts(block)  # as long as the alignment
+        self.space = bursts(depth * weights) + bursts(depth * maps) + bursts(sums)
+
+
+def stripes(rows: int, images: int, height: int) -> Iterator[range]:
+    """Whole images, or rows of one."""
+    one = rows // images
+    if height >= one:
+        yield from (range(r, min(r + height, rows)) for r in range(0, rows, height))
+        return
+    for image in range(images):
+        for r in range(0, one, height):
+            yield range(image * one + r, image * one + min(r + height, one))
+
+
+def bursts(size: int) -> int:
+    return -(-size // 16) * 16
+
+
+def test_only_layers_of_which_nothing_stays_have_candidates() -> None:
+    network = convolution()
+    for capacity, some in (("8 KiB", True), ("256 KiB", False)):
+        hardware = load_hardware("mobile_npu", {"spm.capacity": capacity, **CHIP})
+        made = make_world(network, hardware, SolveParams(), "source", (0, 1))
+        assert any(True for _ in sum_groups(made.site, 1)) == some
+    rows = make_world(network, hardware, SolveParams(tilings="rows"), "source", (0, 1))
+    assert "sums" not in {recipe.axis for recipe in rows.recipes}
+
+
+def test_tiles_are_those_of_three_loops() -> None:
+    found = world(convolution(groups=2))
+    part = replace(found.site.parts[-1], channels=None)
+    one = sums(found.site, 1, part, (7, 16), 20, 24)
+    tiles = one.cuts.tiles
+    listed = [
+        (*rows, *one.channels[block], *one.slices[slice_])
+        for *rows, block, slice_ in zip(
+            tiles.begin.tolist(), tiles.end.tolist(), one.block.tolist(), one.slice.tolist(),
+            strict=True,
+        )
+    ]  # fmt: skip
+    assert listed == [
+        (row, min(row + height, 16), channel, min(channel + 20, group + 32), c, min(c + 24, 32))
+        for height in (7, 16)
+        for row in range(0, 16, height)
+        for group in (0, 32)
+        for channel in range(group, group + 32, 20)
+        for c in range(0, 32, 24)
+    ]
+    assert one.cuts.spans() == [(0, 24), (24, 32)]
+
+
+# --------------------------------------------------------------------------- plans and programs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plans_pass_both_checkers_and_the_simulator(name: str) -> None:
+    for schedule in schedules(world(*CASES[name], **{"energy.spm": "1 pJ"}), 3):
+        assert verify(schedule) == ()
+        stream = lower(schedule)
+        assert verify_commands(schedule, stream) == ()
+        simulation = simulate(stream, schedule.hardware)
+        assert simulation.latency_cycles == schedule.claims.latency_cycles
+        assert simulation.dram_bytes == schedule.claims.dram_bytes
+
+
+def test_partial_sums_save_bytes_where_neither_input_nor_constants_fit() -> None:
+    found = {
+        tilings: spm_opt.solve(
+            product(64, inner=1024), strategy="layerwise", objective="dram", tilings=tilings,
+            overrides={"spm.capacity": "32 KiB", **CHIP}, workers=1, deterministic_limit=5.0,
+        )
+        for tilings in ("all", "rows")
+    }  # fmt: skip
+    assert found["all"].schedule.steps[-1].axis == "sums"
+    assert found["all"].dram_bytes["total"] < 0.7 * found["rows"].dram_bytes["total"]
+
+
+def test_a_product_goes_on_where_a_chunk_ends() -> None:
+    layer = product().layers[1]
+    require_chunk(layer, 128)
+    require_chunk(convolution().layers[1], 5)
+    with pytest.raises(GraphError, match="a multiple of 64"):
+        require_chunk(layer, 96)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
+def test_programs_give_the_bits_of_those_that_add_all_at_once(objects, tmp_path: Path) -> None:
+    batch, plans = Batch(objects, tmp_path), []
+    cases = [*CASES.values(), (convolution(dtype="float32"), "24 KiB"),
+             (product(dtype="float32"), "32 KiB")]  # fmt: skip
+    for seed, (network, capacity) in enumerate(cases):
+        values, inputs = draw_values(network, seed), drawn_inputs(network, seed)
+        for schedule in (whole(network), *schedules(world(network, capacity), 2, seed)):
+            batch.add(schedule, emit_project(schedule, values), inputs)
+            plans.append(schedule)
+    ran = batch.run()
+    for number, (schedule, one) in enumerate(zip(plans, ran, strict=True)):
+        assert one.dram_bytes == schedule.claims.dram_bytes
+        assert (schedule.steps[-1].axis == "sums") == (number % 3 > 0)
+        for mode, outputs in one.outputs.items():
+            for name, array in outputs.items():
+                wanted = ran[number // 3 * 3].outputs[mode][name]
+                np.testing.assert_array_equal(array, wanted)
+
+
+def whole(network: Network) -> Schedule:
+    """A plan that keeps everything."""
+    hardware = load_hardware("mobile_npu", {"spm.capacity": "4 MiB", **CHIP})
+    made = make_world(network, hardware, SolveParams(tilings="rows"), "source", (0, 1))
+    return next(schedules(World(made.site, made.problem, made.recipes), 1))

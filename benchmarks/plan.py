@@ -71,7 +71,7 @@ def measure(model: str, capacity: str) -> dict[str, float | int | str | None]:
     network = result.schedule.network
     site = make_site(network, result.schedule.hardware, distinct_orders(network, 1)["source"])
     proposing = time.monotonic()
-    candidates, _ = make_candidates(site)
+    candidates = make_candidates(site).candidates
     return {
         "import_seconds": imported,
         "candidates_seconds": time.monotonic() - proposing,

@@ -71,9 +71,9 @@ def _with_space_for_all(site: Site, problem: Problem, params: SolveParams) -> Pr
     roomy = make_site(
         site.network, replace(site.hardware, spm=spm), site.order, site.aliases, site.parts
     )
-    candidates, recipes = make_candidates(roomy, bands=False, blocks=False)
-    whole = replace(problem, capacity_bytes=spm.capacity_bytes, candidates=candidates)
-    return constrained(roomy, whole, recipes, params.constraints)
+    offer = make_candidates(roomy, bands=False, blocks=False)
+    whole = replace(problem, capacity_bytes=spm.capacity_bytes, candidates=offer.candidates)
+    return constrained(roomy, whole, offer.recipes, params.constraints)
 
 
 def _space(problem: Problem, candidate: Candidate, pins: list[Homes]) -> int:

@@ -13,6 +13,7 @@ no fewer rows, and its buffers hold no fewer, tile by tile and layer by layer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from math import ceil
 
@@ -40,6 +41,7 @@ from spm_opt.site import Site
 
 __all__ = [
     "MAX_GROUP_LAYERS",
+    "Offer",
     "Recipe",
     "channel_cuts",
     "cut_costs",
@@ -52,6 +54,26 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What there is to choose from.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        All that are worth having.
+    recipes : tuple of Recipe
+        How each runs.
+    dropped : int
+        Options that fit, and that another one of the same parts and residency pattern beats or
+        equals in every price.
+    """
+
+    candidates: tuple[Candidate, ...]
+    recipes: tuple[Recipe, ...]
+    dropped: int
+
+
 def make_candidates(
     site: Site,
     halos: tuple[str, ...] = ("retain",),
@@ -61,7 +83,7 @@ def make_candidates(
     bands: bool = True,
     blocks: bool = True,
     runs: bool = True,
-) -> tuple[tuple[Candidate, ...], tuple[Recipe, ...]]:
+) -> Offer:
     """All candidates worth having, and how each runs.
 
     Parameters
@@ -106,7 +128,7 @@ def make_candidates(
             pricer.add_banded(site, banded)
     candidates, recipes = _with_elided(site, *pricer.candidates())
     _require_space(site, candidates, recipes)
-    return candidates, recipes
+    return Offer(candidates, recipes, pricer.dropped)
 
 
 def _require_space(

@@ -109,6 +109,8 @@ class Pricer:
         self._pipelines: dict[bytes, _Pipelines] = {}
         self._pending: dict[tuple[int, int], list[_Pipelines]] = {}
         self._waiting = 0
+        #: options that the Pareto sets left out
+        self.dropped = 0
         #: what is known of options, one a column, and the ends of their pipelines
         self._known: list[Ints] = []
         self._ends: list[Ints] = []
@@ -285,7 +287,9 @@ class Pricer:
         # rows of the keys, the last first: families, then prices, equals by variant
         options = options[:, np.lexsort(options[_VARIANT::-1])]
         if self._prune:
-            options = options[:, undominated(options[0], options[1:_VARIANT])]
+            kept = undominated(options[0], options[1:_VARIANT])
+            self.dropped = int(np.count_nonzero(~kept))
+            options = options[:, kept]
         families = list(self._families)
         options = _in_order(options, families)
         found = tuple(_candidates(options.T.tolist(), families))

@@ -63,7 +63,7 @@ def _needed_bytes(
     site = make_site(network, replace(hardware, spm=spm), order)
     if minimum_spm_bytes(network, site.hardware)[0] > capacity_bytes:
         return None
-    candidates, _ = make_candidates(site, longest=1)
+    candidates = make_candidates(site, longest=1).candidates
     problem = spill_free(
         Problem(len(site.parts), capacity_bytes, feature_maps(site), weight_loads(site), candidates)
     )

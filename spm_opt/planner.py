@@ -360,7 +360,7 @@ def make_world(
     cuts = params.interleave == "on"
     if params.interleave == "auto":
         cuts = cut_costs(hardware.dram).cycles == 0
-    candidates, recipes = make_candidates(
+    offer = make_candidates(
         site,
         longest=longest,
         cuts=cuts,
@@ -370,10 +370,11 @@ def make_world(
     )
     problem = Problem(
         len(site.parts), hardware.spm.capacity_bytes, feature_maps(site), weight_loads(site),
-        candidates, params.prefetch, cuts=cuts,
+        offer.candidates, params.prefetch, cuts=cuts,
         leakage_fj=hardware.energy.leakage_fj if hardware.energy and params.counts_energy else 0,
     )  # fmt: skip
-    return World(name, site, constrained(site, problem, recipes, params.constraints), recipes)
+    problem = constrained(site, problem, offer.recipes, params.constraints)
+    return World(name, site, problem, offer.recipes, offer.dropped)
 
 
 class _Rivals:
@@ -476,6 +477,8 @@ def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Sched
         latency_lower_bound_cycles=latency,
         order=answer.world.name,
         orders_tried=len(standing.orders),
+        candidates=len(problem.candidates),
+        candidates_dropped=answer.world.dropped,
         solver=f"ortools {version('ortools')}",
         seed=params.seed,
         workers=params.workers,

@@ -27,12 +27,15 @@ class World:
     ----------
     name : str
         Name of the order.
+    dropped : int
+        Options that are no candidates of the problem, since others are as good.
     """
 
     name: str
     site: Site
     problem: Problem
     recipes: tuple[Recipe, ...]
+    dropped: int = 0
 
 
 def place_decision(

@@ -85,8 +85,16 @@ class SolveFigures(TypedDict):
     verified: bool
     order: str
     orders_tried: int
+    candidates: CandidateFigures
     constraints: ConstraintFigures
     warnings: list[str]
+
+
+class CandidateFigures(TypedDict):
+    """Groups that there were to choose from, and those left out since others are as good."""
+
+    kept: int
+    dropped: int
 
 
 class LargestLayer(TypedDict):
@@ -313,9 +321,14 @@ def solve_figures(schedule: Schedule, *, verified: bool) -> SolveFigures:
         verified=verified,
         order=made.order,
         orders_tried=made.orders_tried,
+        candidates=CandidateFigures(kept=made.candidates, dropped=made.candidates_dropped),
         constraints=_constraint_figures(made.constraints),
         warnings=list(schedule.network.warnings),
     )
+
+
+def _candidates(figures: CandidateFigures) -> str:
+    return f"{figures['kept']:,}, and {figures['dropped']:,} that others are as good as"
 
 
 def _constraint_figures(demands: Constraints) -> ConstraintFigures:
@@ -488,6 +501,7 @@ def _solve_rows(figures: SolveFigures, frequency_hz: int | None) -> list[tuple[s
         *_bands_row(figures),
         ("pinned feature maps", str(figures["pinned_feature_maps"])),
         ("layer order", f"{figures['order']} ({figures['orders_tried']} tried)"),
+        ("candidates", _candidates(figures["candidates"])),
         *_demand_rows(figures["constraints"]),
         ("verified", "yes" if figures["verified"] else "no"),
         ("solved in", f"{figures['solve_seconds']:.1f} s"),

@@ -14,6 +14,7 @@ from spm_opt.errors import InputError
 from spm_opt.params import SolveParams
 from spm_opt.report import (
     AliasBytes,
+    CandidateFigures,
     ConstraintFigures,
     DramBytes,
     EnergyFigures,
@@ -205,6 +206,11 @@ class Result:
     def orders_tried(self) -> int:
         """Topological orders tried."""
         return self.schedule.provenance.orders_tried
+
+    @property
+    def candidates(self) -> CandidateFigures:
+        """Groups that there were to choose from, and those left out since others are as good."""
+        return self.to_dict()["candidates"]
 
     @property
     def constraints(self) -> ConstraintFigures:

@@ -256,6 +256,9 @@ class Provenance:
         Latency of the same plan if steps were barriers: as the coarser of the two models counts.
     constraints : Constraints
         What the user demanded: everything above is about the plans that meet it.
+    candidates, candidates_dropped : int
+        Groups under a tiling and a residency pattern that the strategy had to choose from, in the
+        order chosen; and of the whole plan space those left out, since others are as good.
     """
 
     strategy: str
@@ -275,6 +278,8 @@ class Provenance:
     solve_seconds: float
     modelled_latency_cycles: int = 0
     constraints: Constraints = NONE
+    candidates: int = 0
+    candidates_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

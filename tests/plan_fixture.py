@@ -176,7 +176,8 @@ def make_world(
     aliases: bool = True, cuts: bool = True, bands: bool = False, runs: bool = True,
 ) -> World:  # fmt: skip
     site = make_site(network, chip, source_order(network), aliases)
-    candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=bands, runs=runs)
+    offer = make_candidates(site, halos, prune, cuts=cuts, bands=bands, runs=runs)
+    candidates, recipes = offer.candidates, offer.recipes
     problem = Problem(
         len(site.parts), chip.spm.capacity_bytes, feature_maps(site), weight_loads(site),
         candidates, cuts=cuts,

@@ -112,7 +112,8 @@ def make_world(
     site = make_site(network, chip, source_order(network))
     found = []
     for prune in (True, False):
-        candidates, recipes = make_candidates(site, halos, prune, cuts=cuts, bands=False)
+        offer = make_candidates(site, halos, prune, cuts=cuts, bands=False)
+        candidates, recipes = offer.candidates, offer.recipes
         if apart:
             candidates = tuple(
                 c for c in candidates

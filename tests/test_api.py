@@ -30,7 +30,8 @@ KEYS = {
     "energy_fj", "energy_delay_fj_cycles",
     "recomputed_macs", "spm_peak_bytes", "spm_load_bytes", "spm_capacity_bytes", "layers",
     "groups", "fused_layers", "banded_groups", "pinned_feature_maps", "aliased_bytes",
-    "solve_seconds", "verified", "order", "orders_tried", "constraints", "warnings",
+    "solve_seconds", "verified", "order", "orders_tried", "candidates", "constraints",
+    "warnings",
 }  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def worlds(seed: int) -> tuple[Site, Problem] | None:
     network, chip = random_network(rng, 4), replace(random_chip(rng), energy=ENERGY)
     site = make_site(network, chip, source_order(network), energy=True)
     try:
-        candidates, _ = make_candidates(site, bands=False)
+        candidates = make_candidates(site, bands=False).candidates
     except SpmTooSmallError:
         return None
     return site, Problem(
@@ -206,7 +206,9 @@ def test_pruning_keeps_what_is_frugal(seed: int) -> None:
     if world is None:
         pytest.skip("a layer does not fit")
     site, pruned = world
-    everything = replace(pruned, candidates=make_candidates(site, prune=False, bands=False)[0])
+    everything = replace(
+        pruned, candidates=make_candidates(site, prune=False, bands=False).candidates
+    )
     for prices in (Prices(ENERGY.leakage_fj, 0, 1), Prices(0, 0, 1)):
         one, other = (solve_dynamic(p, prices) for p in (pruned, everything))
         assert one.complete and other.complete  # noqa: PT018

@@ -16,14 +16,16 @@ from spm_opt.baselines import RESTRICTIONS
 from spm_opt.cpsat.model import build
 from spm_opt.cpsat.search import Budget, search
 from spm_opt.dynamic import Prices, solve_dynamic
-from spm_opt.fusion import Recipe, recipe_chain
+from spm_opt.fusion import Recipe, make_candidates, recipe_chain
 from spm_opt.fusion_borders import MAX_FREE_MAPS, patterns
 from spm_opt.fusion_dominance import _RULES, essential
 from spm_opt.fusion_prices import undominated
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
+from spm_opt.parts import source_order
 from spm_opt.pipeline import Spans, pipeline_spans
 from spm_opt.problem import Candidate, FeatureMap, Problem, WeightLoad
+from spm_opt.site import make_site
 from spm_opt.tiling import Ints
 
 Maps = tuple[int, ...]
@@ -453,3 +455,12 @@ def test_one_slice_of_a_map_does_not_keep_it_by_itself() -> None:
         candidate(2, 3, 1, 0, 1, 1, streams=(1,)),
     ]
     assert survives(group, maps)
+
+
+def test_what_pruning_drops_is_counted() -> None:
+    rng = random.Random(3)
+    network = random_network(rng)
+    site = make_site(network, random_chip(rng, network), source_order(network))
+    pruned, everything = (make_candidates(site, prune=prune) for prune in (True, False))
+    assert everything.dropped == 0 < pruned.dropped
+    assert len(pruned.candidates) + pruned.dropped == len(everything.candidates)

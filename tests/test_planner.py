@@ -357,13 +357,11 @@ def test_more_space_never_hurts(seed: int, strategy: str, times: int):
 def proposals(network: Network, chip: Hardware) -> set[tuple[object, ...]]:
     """Everything that a plan may be made of. Parts and tiles depend on the space there is."""
     try:
-        candidates, recipes = make_candidates(
-            make_site(network, chip, source_order(network)), prune=False
-        )
+        offer = make_candidates(make_site(network, chip, source_order(network)), prune=False)
     except SpmTooSmallError:
         assume(False)
         raise
-    return {(replace(c, recipe=0), recipes[c.recipe]) for c in candidates}
+    return {(replace(c, recipe=0), offer.recipes[c.recipe]) for c in offer.candidates}
 
 
 @settings(FEW, phases=(Phase.explicit, Phase.generate))

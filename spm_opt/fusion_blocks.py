@@ -106,14 +106,14 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
                 yield _block_group(site, position, span, part, heights, width)
 
 
-def block_heights(layer: Layer) -> tuple[int, ...]:
+def block_heights(layer: Layer, most: int = STRIPES) -> tuple[int, ...]:
     """Heights of a few stripes, tallest first; one stripe is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()
     found = []
     for height in stripe_heights(layer.rows, layer.images):
         stripes = len(row_cuttings(layer, (height,)).owner)
-        if 1 < stripes <= STRIPES:
+        if 1 < stripes <= most:
             found.append(height)
     return tuple(found)
 
@@ -125,7 +125,7 @@ def blocks(
     layer = site.layer_at(positions[1] - 1)
     whole = None if part is None else part.channels
     channels = cuttings(*(whole or (0, channel_count(layer))), (width,)).tiles
-    chain, count = _stripes(site, positions, heights), len(channels.begin)
+    chain, count = stripes_of(site, positions, heights), len(channels.begin)
     column = np.tile(np.arange(count, dtype=np.int64), len(chain.cuts.owner))
     pairs = tuple(zip(channels.begin.tolist(), channels.end.tolist(), strict=True))
     return Blocks(_repeated(chain, count), pairs, column)
@@ -140,7 +140,7 @@ def recipe_blocks(site: Site, recipe: Recipe) -> Blocks:
     return blocks(site, recipe.positions, recipe.part, heights, width)
 
 
-def _stripes(site: Site, positions: tuple[int, int], heights: tuple[int, ...]) -> Chain:
+def stripes_of(site: Site, positions: tuple[int, int], heights: tuple[int, ...]) -> Chain:
     """Layers whose stripes compute all rows that they need, or that somebody else needs."""
     first, end = positions
     chain = start_chain(site.network, site.order[end - 1], heights)
@@ -229,14 +229,15 @@ def block_computes(site: Site, found: Blocks, i: int = 0) -> tuple[Ints, Ints]:
 
 
 def tile_borne(site: Site, recipe: Recipe, chain: Chain) -> frozenset[str]:
-    """Inputs of which each tile loads its own channels; blocks of one layer load all with the rows.
-
-    Where several layers read a map, all of them must treat channels apart.
-    """
+    """Inputs of which each tile loads its own channels: none in blocks of a single layer."""
     first, end = recipe.positions
-    width = recipe.width if recipe.axis == "blocks" else recipe.height
-    if recipe.axis == "blocks" and end == first + 1:
-        return frozenset()
+    if recipe.axis == "blocks":
+        return frozenset() if end == first + 1 else channels_apart(site, chain, recipe.width)
+    return channels_apart(site, chain, recipe.height)
+
+
+def channels_apart(site: Site, chain: Chain, width: int) -> frozenset[str]:
+    """Inputs of which no layer that reads them needs other channels than its tile's."""
     found = set(chain.needs)
     for index in chain.layers:
         layer = site.network.layers[index]

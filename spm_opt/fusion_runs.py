@@ -17,13 +17,14 @@ import numpy as np
 
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.fusion_blocks import (
-    STRIPES,
     WORTH,
     Blocks,
     block_computes,
     block_heights,
     blocks,
+    channels_apart,
     moved_rows,
+    stripes_of,
     tile_borne,
     tile_bytes,
     tile_moves,
@@ -40,12 +41,22 @@ from spm_opt.fusion_groups import (
 from spm_opt.graph.network import Layer
 from spm_opt.parts_space import channel_count, channel_weight_bytes, halved
 from spm_opt.site import Site
-from spm_opt.tiling import Ints, grow_chain, slice_row_bytes, start_chain
+from spm_opt.tiling import (
+    Chain,
+    Ints,
+    grow_chain,
+    slice_row_bytes,
+    start_chain,
+    streamed_rows,
+)
 
 #: layers of the longest run
 MAX_RUN_LAYERS: Final = 6
-#: widths of a tile that are tried, from the widest that fits on
+#: widths of a tile that are tried, from the widest that fits on: of all rows, and of each height
 WIDTHS: Final = 4
+STRIPE_WIDTHS: Final = 2
+#: most stripes: each loads all constants, and computes its halos
+STRIPES: Final = 8
 
 
 def run_groups(site: Site, end: int, longest: int = MAX_RUN_LAYERS) -> Iterator[Group]:
@@ -54,30 +65,31 @@ def run_groups(site: Site, end: int, longest: int = MAX_RUN_LAYERS) -> Iterator[
     A run grows backwards while its layers hand channels on. Its tiles only take more space: once
     none fits, nothing longer does.
     """
-    step = 1
+    step, capacity = 1, site.hardware.spm.capacity_bytes
     for first in range(end - 1, max(-1, end - min(longest, MAX_RUN_LAYERS)), -1):
         if not hands_on(site, first, end):
             return
         step = lcm(step, site.layer_at(first + 1).op.channel_step())
-        if not run_widths(site, (first, end + 1), step, STRIPES):
+        widths = _widths(site, first, step)
+        if not widths or _least_space(site, (first, end + 1), widths[-1]) > capacity:
             return
-        for recipe, heights in _recipes(site, (first, end + 1), step):
+        for recipe, heights in _recipes(site, (first, end + 1), widths):
             yield _run_group(site, recipe, heights)
 
 
 def _recipes(
-    site: Site, positions: tuple[int, int], step: int
+    site: Site, positions: tuple[int, int], widths: tuple[int, ...]
 ) -> Iterator[tuple[Recipe, tuple[int, ...]]]:
     """How layers may run, and the heights of their stripes."""
     last = site.layer_at(positions[1] - 1)
-    for width in run_widths(site, positions, step):
-        yield Recipe(positions, None, "channels", width, 1, "retain"), (last.rows,)
-    heights = block_heights(last)
+    for width, heights in fitting(site, positions, widths, (last.rows,), WIDTHS).items():
+        yield Recipe(positions, None, "channels", width, 1, "retain"), heights
     # rows that are computed again must not be written while they are being stored
     handed = (site.layer_at(position).output for position in range(positions[0], positions[1] - 1))
     private = all(site.last_reader[name] < positions[1] for name in handed)
-    if heights and private and worth_stripes(site, positions):
-        for width in run_widths(site, positions, step, STRIPES):
+    stripes = block_heights(last, STRIPES)
+    if stripes and private and worth_stripes(site, positions):
+        for width, heights in fitting(site, positions, widths, stripes, STRIPE_WIDTHS).items():
             recipe = Recipe(positions, None, "blocks", heights[0], 1, "recompute", width=width)
             yield recipe, heights
 
@@ -118,31 +130,61 @@ def worth_stripes(site: Site, positions: tuple[int, int]) -> bool:
     )
 
 
-def run_widths(
-    site: Site, positions: tuple[int, int], step: int, stripes: int = 1
-) -> tuple[int, ...]:  # fmt: skip
-    """Widths of a tile worth trying, widest first: multiples of `step`, halved again and again.
+def _widths(site: Site, first: int, step: int) -> tuple[int, ...]:
+    """Widths of a tile, widest first: multiples of `step`, halved again and again.
 
-    The first layer has whole groups in a tile, or part of one. The widest is that whose constants
-    and maps fit the scratchpad, the latter in so many stripes.
+    The first layer has whole groups in a tile, or part of one.
     """
+    layer = site.layer_at(first)
+    found = set(halved(channel_count(layer), layer.op.channel_step()))
+    return tuple(sorted((width for width in found if width % step == 0), reverse=True))
+
+
+def _least_space(site: Site, positions: tuple[int, int], width: int) -> int:
+    """No tile takes less: constants, and what is made of a stripe."""
     layers = [site.layer_at(position) for position in range(*positions)]
-    capacity = site.hardware.spm.capacity_bytes
-    found = {
-        width
-        for width in halved(channel_count(layers[0]), layers[0].op.channel_step())
-        if width % step == 0 and _tile_space(site, layers, width, stripes) <= capacity
-    }
-    return tuple(sorted(found, reverse=True)[:WIDTHS])
-
-
-def _tile_space(site: Site, layers: list[Layer], width: int, stripes: int) -> int:
-    """Least bytes of a tile, inputs left out."""
     return sum(
         channel_weight_bytes(layer, (0, width))
-        + layer.rows // stripes * slice_row_bytes(site.network, layer.output, (0, width))
+        + layer.rows // STRIPES * slice_row_bytes(site.network, layer.output, (0, width))
         for layer in layers
     )
+
+
+def fitting(
+    site: Site, positions: tuple[int, int], widths: tuple[int, ...], heights: tuple[int, ...],
+    most: int,
+) -> dict[int, tuple[int, ...]]:  # fmt: skip
+    """Of `widths`, those that are among the `most` widest that fit a height; and these heights.
+
+    What fits is a tile with every map streamed, one deep.
+    """
+    chain = stripes_of(site, positions, heights)
+    found: dict[int, list[int]] = {}
+    left = np.full(len(heights), most)
+    for width in widths:
+        fits = (_space(site, chain, width) <= site.hardware.spm.capacity_bytes) & (left > 0)
+        left -= fits
+        if fits.any():
+            found[width] = [h for h, own in zip(heights, fits.tolist(), strict=True) if own]
+    return {width: tuple(own) for width, own in found.items()}
+
+
+def _space(site: Site, chain: Chain, width: int) -> Ints:
+    """Bytes of a tile of each cutting of a run's stripes, one deep."""
+    network, cuts = site.network, chain.cuts
+    borne = channels_apart(site, chain, width)
+    total = np.zeros(len(cuts.heights), dtype=np.int64)
+    for index, rows in zip(chain.layers, chain.computed, strict=True):
+        layer = network.layers[index]
+        total += channel_weight_bytes(layer, (0, width))
+        total += cuts.largest(rows.count) * slice_row_bytes(network, layer.output, (0, width))
+    for tensor, need in chain.needs.items():
+        if tensor in borne:
+            total += cuts.largest(need.count) * slice_row_bytes(network, tensor, (0, width))
+        else:
+            held = streamed_rows(need, network.tensors[tensor].rows, 1, cuts)[1]
+            total += held * network.tensors[tensor].row_bytes
+    return total
 
 
 def _run_group(site: Site, recipe: Recipe, heights: tuple[int, ...]) -> Group:

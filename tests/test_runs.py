@@ -30,6 +30,7 @@ import spm_opt
 from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
 from spm_opt.fusion import Recipe
+from spm_opt.fusion_runs import fitting
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.problem import Candidate
@@ -352,6 +353,18 @@ def test_a_run_ends_before_a_layer_that_needs_other_channels() -> None:
     spans = {r.positions for r in world(b.build(), 4096).recipes if r.axis == "channels"}
     assert (1, 3) in spans
     assert not {(0, 2), (0, 3)} & spans
+
+
+def test_each_height_has_its_widest_tiles() -> None:
+    """Rows of pool: all 4, of 8 of conv and 8 of its input; or 2, of 4 and 5."""
+    site = world(conv_pool(), 600).site
+    constants, rows = 4 * 9 + 4, {4: (8, 4 * 8 * 8), 2: (4, 4 * 8 * 5)}
+    for height, (conv_rows, input_bytes) in rows.items():
+        each = constants + 8 * conv_rows + 4 * height
+        fits = [width for width in (4, 2, 1) if input_bytes + each * width <= 600]
+        for most in (1, 2):
+            found = fitting(site, (0, 2), (4, 2, 1), (4, 2), most)
+            assert [w for w, heights in found.items() if height in heights] == fits[:most]
 
 
 @pytest.mark.parametrize("seed", [0, 3, 7])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,12 @@ HEAVY = pytest.mark.heavy
 def quick_of(quick: Collection[Any], cases: Iterable[Any]) -> list[Any]:
     """Parameters of a test: `cases`, of which those that are not `quick` are heavy."""
     return [case if case in quick else pytest.param(case, marks=HEAVY) for case in cases]
+
+
+def some_seeds(quick: Sequence[int], every: Sequence[int]) -> pytest.MarkDecorator:
+    """A test that counts over its `seeds` what it finds: of some, and a heavy one of all."""
+    cases = [pytest.param(quick, id="some"), pytest.param(every, id="all", marks=HEAVY)]
+    return pytest.mark.parametrize("seeds", cases)
 
 
 def on_many(

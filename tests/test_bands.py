@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from draws import quick_of
 from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import (
     World,
@@ -48,11 +49,7 @@ from spm_opt.verify.commands import verify_commands
 CHAINS = range(2000, 2012)
 #: those that draw bands of every sort in little time; the others are heavy
 SEEDS = (0, 1, 3, 7, 11, 13, 16, 21, 24, 27, 31, 34, 2001, 2003, 2004, 2005, 2008, 2011)
-MORE = [
-    pytest.param(seed, marks=pytest.mark.heavy)
-    for seed in (*range(36), *CHAINS)
-    if seed not in SEEDS
-]
+ALL_SEEDS = quick_of(SEEDS, (*range(36), *CHAINS))
 
 
 def wide_world(seed: int) -> World:
@@ -132,7 +129,7 @@ def schedules(seed: int) -> tuple[Schedule, ...]:
     return tuple(schedule for schedule in found if schedule is not None)
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, *MORE])
+@pytest.mark.parametrize("seed", ALL_SEEDS)
 def test_plans_in_bands_pass_the_checker_and_the_simulator(seed: int) -> None:
     for schedule in schedules(seed):
         assert schedule.bands
@@ -170,7 +167,7 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
     assert {kind for kind in expected if not found[kind]} == set()
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, *MORE])
+@pytest.mark.parametrize("seed", ALL_SEEDS)
 def test_bands_take_the_space_and_move_the_bytes_of_their_candidate(seed: int) -> None:
     world, decisions = plans(seed)
     for decision in decisions:
@@ -340,9 +337,8 @@ def test_tables_count_the_network_as_it_was_given() -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_a_plan_in_bands_is_emitted_and_run_by_its_users(tmp_path, monkeypatch) -> None:
+def test_a_plan_in_bands_is_emitted_and_run_by_its_users(tmp_path) -> None:
     """Numbers are drawn, or read, for the network as it was given."""
-    monkeypatch.setenv("CFLAGS", "-O0")
     schedule = next(s for seed in SEEDS for s in schedules(seed))
     emit_c(schedule, tmp_path)
     ran = run_c(tmp_path)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from draws import HEAVY, quick_of, some_seeds
 from oracles import TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of, realised
 from plan_fixture import sharing_sorts
 from random_worlds import World, make_world, random_chip, random_network, random_problem
@@ -25,7 +26,6 @@ from spm_opt.problem import Problem
 
 HALOS = (("retain",), ("retain", "recompute"))
 MOST_PARTS = 5
-HEAVY = pytest.mark.heavy
 #: of the first 48 worlds, plans of every sort in little time: most others have too many to try
 WORLDS = (7, 8, 11, 12, 15, 17, 26, 27, 29, 30, 32, 33, 34, 35, 36, 43, 46)
 #: likewise of problems with joined maps
@@ -162,16 +162,12 @@ def features(world: World, decision: Decision) -> set[str]:
     return {name for name, there in (found | shared).items() if there}
 
 
-@pytest.mark.parametrize(
-    "block", [0, 1, *(pytest.param(block, marks=HEAVY) for block in range(2, 6))]
-)
+@pytest.mark.parametrize("block", quick_of((0, 1), range(6)))
 def test_solvers_find_what_no_plan_beats(block: int):
     check_problems(range(25 * block, 25 * block + 25), patience=200_000)
 
 
-@pytest.mark.parametrize(
-    "seeds", [JOINED, pytest.param(range(30), marks=HEAVY)], ids=["some", "all"]
-)
+@some_seeds(JOINED, range(30))
 def test_solvers_find_what_no_plan_with_joined_maps_beats(seeds: Sequence[int]):
     seen = check_problems(seeds, patience=100_000, joined=True)
     for name in ("kept", "stored", "left alone", "streamed", "nothing to do",
@@ -179,9 +175,7 @@ def test_solvers_find_what_no_plan_with_joined_maps_beats(seeds: Sequence[int]):
         assert seen[name] >= 2, f"hardly a plan with {name}: {seen}"
 
 
-@pytest.mark.parametrize(
-    "seeds", [WORLDS, pytest.param(range(48), marks=HEAVY)], ids=["some", "all"]
-)
+@some_seeds(WORLDS, range(48))
 def test_solvers_and_machine_agree_on_networks(seeds: Sequence[int]):
     seen = check_networks(seeds, patience=2_500)
     assert seen["plan"] >= 1.25 * len(seeds)

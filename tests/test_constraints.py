@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from draws import some_seeds
 from oracles import Plan, TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of
 from random_worlds import World, make_world, random_chip, random_network, random_problem
 
@@ -32,7 +33,6 @@ from spm_opt.problem import Problem
 from spm_opt.site import Site
 
 Accept = Callable[[Plan], bool]
-HEAVY = pytest.mark.heavy
 #: of the first 24 problems and 72 networks, demands of every sort in little time: most of the
 #: others have too many plans to try
 PROBLEMS = (0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 21)
@@ -123,9 +123,7 @@ def unpinned(problem: Problem, home: Homes) -> Problem:
     return problem.only(lambda c: never_whole(problem, c, home))
 
 
-@pytest.mark.parametrize(
-    "seeds", [PROBLEMS, pytest.param(range(24), marks=HEAVY)], ids=["some", "all"]
-)
+@some_seeds(PROBLEMS, range(24))
 @pytest.mark.parametrize("objective", ["latency", "dram"])
 @pytest.mark.parametrize("demand", ["pin", "no_pin", "fuse", "no_fuse"])
 def test_the_optimum_is_that_of_the_plans_that_meet_the_demand(
@@ -209,9 +207,7 @@ def acceptance(world: World, wanted: Constraints) -> Accept:
     raise AssertionError(wanted)
 
 
-@pytest.mark.parametrize(
-    "seeds", [WORLDS, pytest.param(range(72), marks=HEAVY)], ids=["some", "all"]
-)
+@some_seeds(WORLDS, range(72))
 def test_networks_are_planned_as_demanded(seeds: Sequence[int]):
     seen: Counter[str] = Counter()
     for seed in seeds:

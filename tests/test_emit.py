@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from draws import quick_of
 from emitted import (
     COMPILER,
     Batch,
@@ -117,19 +118,26 @@ def tight_bytes(network: Network) -> int:
 # --- the same bits -----------------------------------------------------------------------------
 
 
+def strategies(network: Network, dtype: str, every: bool) -> tuple[str, ...]:
+    """All of them, or those that differ most."""
+    if dtype == "float32":
+        return ("joint", "fuse") if every else ("fuse",)
+    return STRATEGIES if every or network.name == "two_convolutions" else ("joint", "layerwise")
+
+
 @needs_compiler
+@pytest.mark.parametrize("every", quick_of([False], [False, True]), ids=["some", "every"])
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
 def test_outputs_and_bytes_are_those_of_the_schedule(
-    objects, tmp_path, network: Callable[[], Network], dtype: str
+    objects, tmp_path, network: Callable[[], Network], dtype: str, every: bool
 ):
     net = network().with_dtype(dtype)
     values, inputs = draw_values(net), drawn_inputs(net, 1)
     tight = tight_bytes(net)
     schedules = {("whole", 0): planned(net, "layerwise", 1 << 22)}
-    strategies = STRATEGIES if dtype == "int8" else ("joint", "fuse")
-    for capacity in (tight, 3 * tight):
-        schedules |= compared(net, strategies, capacity)
+    for capacity in (tight, 3 * tight) if every else (tight,):
+        schedules |= compared(net, strategies(net, dtype, every), capacity)
     batch = Batch(objects, tmp_path)
     for schedule in schedules.values():
         batch.add(schedule, emit_project(schedule, values), inputs)
@@ -373,7 +381,9 @@ def test_missing_values_are_named():
 
 
 @needs_compiler
-def test_make_check(tmp_path):
+@pytest.mark.parametrize("level", quick_of(["-O0"], ["-O0", "-O3"]))
+def test_make_check(tmp_path, monkeypatch, level: str):
+    monkeypatch.setenv("CFLAGS", level)
     net = mobile_block()
     schedule = planned(net, "joint", tight_bytes(net))
     folder = write_files(tmp_path, emit_project(schedule, draw_values(net)))

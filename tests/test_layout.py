@@ -7,6 +7,7 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from draws import quick_of
 from plan_fixture import (
     SHARING_SORTS,
     World,
@@ -53,9 +54,7 @@ def schedules(seed: int) -> list[Schedule | None]:
     return [schedule_of(world, decision) for decision, _ in plans]
 
 
-@pytest.mark.parametrize(
-    "seed", [*SEEDS[:30], *(pytest.param(seed, marks=pytest.mark.heavy) for seed in SEEDS[30:])]
-)
+@pytest.mark.parametrize("seed", quick_of(SEEDS[:30], SEEDS))
 def test_random_decisions_pass_the_checker(seed: int) -> None:
     for schedule in schedules(seed):
         assert schedule is None or verify(schedule) == ()

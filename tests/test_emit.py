@@ -19,6 +19,7 @@ from emitted import (
     figures,
     write_files,
 )
+from kernel_programs import CHECKED
 from plan_fixture import make_world, random_chip, random_decision, schedule_of
 from values_models import Model
 from values_oracle import run as computed
@@ -382,12 +383,14 @@ def test_missing_values_are_named():
 
 @needs_compiler
 @pytest.mark.parametrize("level", quick_of(["-O0"], ["-O0", "-O3"]))
-def test_make_check(tmp_path, monkeypatch, level: str):
-    monkeypatch.setenv("CFLAGS", level)
+def test_make_check(tmp_path, level: str):
     net = mobile_block()
     schedule = planned(net, "joint", tight_bytes(net))
     folder = write_files(tmp_path, emit_project(schedule, draw_values(net)))
-    said = call(["make", f"CC={COMPILER}", "run", "check"], folder)
+    options = [f"CC={COMPILER}", f"CFLAGS={level}"]
+    if level == "-O0":
+        options.append(f"CHECKS={' '.join(CHECKED)} -Wall -Wextra -Werror")
+    said = call(["make", *options, "run", "check"], folder)
     assert said.rstrip().endswith("check: outputs are the same")
     counts = figures(next(line for line in said.splitlines() if line.startswith("{")))
     assert counts["bytes_loaded"] + counts["bytes_stored"] == schedule.claims.dram_bytes

@@ -132,10 +132,9 @@ def schedules(found: World, axis: str = "blocks", every: int = 1) -> Iterator[Sc
                 yield schedule
 
 
-@pytest.mark.parametrize("every", quick_of([10], [10, 5]))
-def test_plans_in_blocks_pass_the_checker_and_the_simulator(every: int) -> None:
+def test_plans_in_blocks_pass_the_checker_and_the_simulator() -> None:
     count = 0
-    for schedule in schedules(world(network(3, images=2)), every=every):
+    for schedule in schedules(world(network(3, images=2)), every=5):
         assert verify(schedule) == ()
         stream = lower(schedule)
         assert verify_commands(schedule, stream) == ()

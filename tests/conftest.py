@@ -1,21 +1,25 @@
-"""What all tests share: golden texts, the compiled kernels, and how workers share the tests.
+"""What all tests share: golden texts, the compiled kernels, how workers share the tests.
+
+Draws of Hypothesis are the same in every run.
 
 Golden texts are compared with files in tests/data, and written anew with ``--update-golden``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# the same draws in every run; `--hypothesis-profile default` draws others
-settings.register_profile("repeatable", derandomize=True)
-settings.load_profile("repeatable")
-
 DATA = Path(__file__).parent / "data"
+#: small programs take longer to build than to run
+os.environ.setdefault("CFLAGS", "-O0")
+# the same draws in every run; `--hypothesis-profile default` draws others
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

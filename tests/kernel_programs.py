@@ -35,7 +35,7 @@ Rng = np.random.Generator
 GARBAGE = 0xA5
 COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-CHECKED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+CHECKED = ("-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @dataclass(frozen=True)

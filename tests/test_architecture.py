@@ -87,12 +87,16 @@ def floor(module: str) -> int | None:
     return FLOORS.get(first, FLOORS.get(first.split("_")[0]))
 
 
-def read(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """Every module with the names it imports."""
+def trees(package: Path) -> dict[Path, ast.Module]:
+    """Every module, read."""
     return {
-        module_name(path, package): imported_names(ast.parse(path.read_text(encoding="utf-8")))
-        for path in sorted(package.rglob("*.py"))
+        path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))
     }
+
+
+def read(package: Path) -> dict[str, set[str]]:
+    """Every module with the names it imports."""
+    return {module_name(p, package): imported_names(tree) for p, tree in trees(package).items()}
 
 
 def internal(imports: dict[str, set[str]]) -> Edges:
@@ -137,50 +141,60 @@ def reachable(edges: Edges, module: str) -> set[str]:
     return nx.descendants(graph, module) if module in graph else set()
 
 
-IMPORTS = read()
-EDGES = internal(IMPORTS)
+@pytest.fixture(scope="module")
+def modules() -> dict[Path, ast.Module]:
+    return trees(PACKAGE)
 
 
-def test_every_room_has_a_floor():
-    homeless = [module for module in IMPORTS if module and floor(module) is None]
+@pytest.fixture(scope="module")
+def imports(modules: dict[Path, ast.Module]) -> dict[str, set[str]]:
+    return {module_name(path): imported_names(tree) for path, tree in modules.items()}
+
+
+@pytest.fixture(scope="module")
+def edges(imports: dict[str, set[str]]) -> Edges:
+    return internal(imports)
+
+
+def test_every_room_has_a_floor(imports):
+    homeless = [module for module in imports if module and floor(module) is None]
     assert not homeless, f"put these rooms on a floor: {homeless}"
 
 
-def test_imports_only_go_down():
-    assert upward(EDGES) == []
+def test_imports_only_go_down(edges):
+    assert upward(edges) == []
 
 
-def test_no_import_cycles():
+def test_no_import_cycles(edges):
     # packages re-export their modules, so the package itself is left out (it imports lazily)
-    graph = nx.DiGraph([(a, b) for a, targets in EDGES.items() if a for b in targets])
+    graph = nx.DiGraph([(a, b) for a, targets in edges.items() if a for b in targets])
     assert list(nx.simple_cycles(graph)) == []
 
 
-def test_libraries_stay_behind_their_walls():
-    assert trespasses(IMPORTS) == []
+def test_libraries_stay_behind_their_walls(imports):
+    assert trespasses(imports) == []
 
 
-def test_checkers_share_nothing_with_the_solver():
-    for module in EDGES:
+def test_checkers_share_nothing_with_the_solver(edges):
+    for module in edges:
         if in_room(module, CHECKERS):
-            shared = {m for m in reachable(EDGES, module) if m.split(".")[0] in SOLVER}
+            shared = {m for m in reachable(edges, module) if m.split(".")[0] in SOLVER}
             assert not shared, f"{module} reaches {shared}"
 
 
-def test_library_has_no_assert():
+def test_library_has_no_assert(modules):
     found = [
         f"{path.name}:{node.lineno}"
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, tree in modules.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Assert)
     ]
     assert found == []
 
 
-def test_every_module_says_what_it_is_for():
-    for path in PACKAGE.rglob("*.py"):
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        assert docstring, f"{path.name} has no docstring"
+def test_every_module_says_what_it_is_for(modules):
+    for path, tree in modules.items():
+        assert ast.get_docstring(tree), f"{path.name} has no docstring"
 
 
 # --- the rules themselves can say no --------------------------------------------------------------

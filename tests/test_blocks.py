@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draws import quick_of
 from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import schedule_of
 from values_oracle import run as computed
@@ -201,11 +202,14 @@ def test_blocks_save_bytes_where_neither_input_nor_constants_fit() -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
-def test_programs_in_blocks_compute_what_the_network_does(objects, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", quick_of([14], [14, 7]))
+def test_programs_in_blocks_compute_what_the_network_does(
+    objects, tmp_path: Path, every: int
+) -> None:
     batch, made = Batch(objects, tmp_path), []
     for seed, net in enumerate((network(1), network(3), network(3, images=3), network(3, rows=11))):
         values, inputs = draw_values(net, seed), drawn_inputs(net, seed)
-        for schedule in schedules(world(net), every=7):
+        for schedule in schedules(world(net), every=every):
             batch.add(schedule, emit_project(schedule, values), inputs)
             made.append((schedule, computed(net, values, inputs)))
     assert len(made) > 7

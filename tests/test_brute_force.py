@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from draws import HEAVY, quick_of, some_seeds
 from oracles import TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of, realised
 from plan_fixture import sharing_sorts
 from random_worlds import World, make_world, random_chip, random_network, random_problem
@@ -24,6 +26,10 @@ from spm_opt.problem import Problem
 
 HALOS = (("retain",), ("retain", "recompute"))
 MOST_PARTS = 5
+#: of the first 48 worlds, plans of every sort in little time: most others have too many to try
+WORLDS = (7, 8, 11, 12, 15, 17, 26, 27, 29, 30, 32, 33, 34, 35, 36, 43, 46)
+#: likewise of problems with joined maps
+JOINED = (0, 1, 3, 5, 7, 13, 14, 15, 16, 19, 20, 21)
 
 
 def agree(problem: Problem, everything: Problem, objective: str, patience: int) -> list[Decision]:
@@ -57,7 +63,7 @@ def drawn(seed: int, joined: bool) -> Problem:
     return replace(problem, cuts=rng.random() < 0.5)
 
 
-def check_problems(seeds: range, patience: int, joined: bool = False) -> Counter[str]:
+def check_problems(seeds: Sequence[int], patience: int, joined: bool = False) -> Counter[str]:
     """Check every seed; counts what becomes of the joined maps."""
     seen: Counter[str] = Counter()
     for seed in seeds:
@@ -86,7 +92,7 @@ def joined_uses(problem: Problem, decision: Decision) -> set[str]:
     return {name for name, there in found.items() if there}
 
 
-def check_networks(seeds: range, patience: int) -> Counter[str]:
+def check_networks(seeds: Sequence[int], patience: int) -> Counter[str]:
     """Check every seed; counts what the optimal plans are made of."""
     seen: Counter[str] = Counter()
     for seed in seeds:
@@ -156,21 +162,23 @@ def features(world: World, decision: Decision) -> set[str]:
     return {name for name, there in (found | shared).items() if there}
 
 
-@pytest.mark.parametrize("block", range(6))
+@pytest.mark.parametrize("block", quick_of((0, 1), range(6)))
 def test_solvers_find_what_no_plan_beats(block: int):
     check_problems(range(25 * block, 25 * block + 25), patience=200_000)
 
 
-def test_solvers_find_what_no_plan_with_joined_maps_beats():
-    seen = check_problems(range(30), patience=100_000, joined=True)
+@some_seeds(JOINED, range(30))
+def test_solvers_find_what_no_plan_with_joined_maps_beats(seeds: Sequence[int]):
+    seen = check_problems(seeds, patience=100_000, joined=True)
     for name in ("kept", "stored", "left alone", "streamed", "nothing to do",
                  "kept itself, stored as a piece"):  # fmt: skip
         assert seen[name] >= 2, f"hardly a plan with {name}: {seen}"
 
 
-def test_solvers_and_machine_agree_on_networks():
-    seen = check_networks(range(48), patience=2_500)
-    assert seen["plan"] >= 60
+@some_seeds(WORLDS, range(48))
+def test_solvers_and_machine_agree_on_networks(seeds: Sequence[int]):
+    seen = check_networks(seeds, patience=2_500)
+    assert seen["plan"] >= 1.25 * len(seeds)
     assert seen["too many plans"] <= seen["plan"] / 2
     for name in ("fused", "slices", "slices together", "weights streamed", "double buffers",
                  "reload", "pinned", "prefetch", "spilled", "elided concat", "elided split",
@@ -188,14 +196,14 @@ def test_search_over_all_plans_needs_no_hint():
         assert brute_force(problem, "latency", patience=10**6).cost == cost
 
 
-@pytest.mark.heavy
+@HEAVY
 @pytest.mark.parametrize("block", range(20))
 @pytest.mark.parametrize("joined", [False, True], ids=["plain", "joined"])
 def test_many_problems(block: int, joined: bool):
     check_problems(range(1000 + 100 * block, 1100 + 100 * block), 10**6, joined)
 
 
-@pytest.mark.heavy
+@HEAVY
 @pytest.mark.parametrize("block", range(20))
 def test_many_networks(block: int):
     check_networks(range(1000 + 50 * block, 1050 + 50 * block), patience=100_000)

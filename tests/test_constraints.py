@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from draws import some_seeds
 from oracles import Plan, TooManyPlansError, brute_force, by_cpsat, by_dynamic, cost_of
 from random_worlds import World, make_world, random_chip, random_network, random_problem
 
@@ -32,6 +33,13 @@ from spm_opt.problem import Problem
 from spm_opt.site import Site
 
 Accept = Callable[[Plan], bool]
+#: of the first 24 problems and 72 networks, demands of every sort in little time: most of the
+#: others have too many plans to try
+PROBLEMS = (0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 21)
+WORLDS = (
+    1, 2, 6, 7, 9, 10, 12, 15, 25, 26, 27, 30, 34, 35, 37, 43, 44, 45, 46, 50, 51, 52, 54, 58, 61,
+    65, 68, 69,
+)  # fmt: skip
 
 
 # --- demands as one reads them off a plan ---------------------------------------------------------
@@ -115,11 +123,14 @@ def unpinned(problem: Problem, home: Homes) -> Problem:
     return problem.only(lambda c: never_whole(problem, c, home))
 
 
+@some_seeds(PROBLEMS, range(24))
 @pytest.mark.parametrize("objective", ["latency", "dram"])
 @pytest.mark.parametrize("demand", ["pin", "no_pin", "fuse", "no_fuse"])
-def test_the_optimum_is_that_of_the_plans_that_meet_the_demand(demand: str, objective: str):
+def test_the_optimum_is_that_of_the_plans_that_meet_the_demand(
+    demand: str, objective: str, seeds: Sequence[int]
+):
     seen: Counter[str] = Counter()
-    for seed in range(24):
+    for seed in seeds:
         rng = random.Random(seed)
         problem = random_problem(rng, rng.random() < 0.75)
         free = by_dynamic(problem, objective)[0]
@@ -145,7 +156,7 @@ def test_the_optimum_is_that_of_the_plans_that_meet_the_demand(demand: str, obje
             continue
         dearer = found and by_dynamic(wanted, objective)[0] != free
         seen["dearer" if dearer else "as good" if found else "impossible"] += 1
-    assert seen["too many plans"] <= 8, seen
+    assert seen["too many plans"] <= len(seeds) // 3, seen
     # a demand that is not heeded would cost nothing
     assert seen["dearer"] >= 3, seen
 
@@ -196,9 +207,10 @@ def acceptance(world: World, wanted: Constraints) -> Accept:
     raise AssertionError(wanted)
 
 
-def test_networks_are_planned_as_demanded():
+@some_seeds(WORLDS, range(72))
+def test_networks_are_planned_as_demanded(seeds: Sequence[int]):
     seen: Counter[str] = Counter()
-    for seed in range(72):
+    for seed in seeds:
         world = random_world(seed)
         rng = random.Random(seed + 1000)
         if world is None or len(world.site.network.layers) < 2:
@@ -218,7 +230,7 @@ def test_networks_are_planned_as_demanded():
         free = by_dynamic(world.problem, objective)[0]
         seen["dearer"] += found and by_dynamic(problem, objective)[0] != free
         seen[wanted.texts()[0].split()[0]] += found
-    assert seen["too many plans"] <= 20, seen
+    assert seen["too many plans"] <= 5 * len(seeds) // 18, seen
     kinds = ("--pin", "--no-pin", "--fuse", "--no-fuse", "map with several homes", "dearer")
     for kind in kinds:
         assert seen[kind] >= 1, seen

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from draws import some_seeds
 from oracles import Cost, brute_force, by_dynamic, cost_of, dram_bytes, latency, plan_of, weighted
 from random_worlds import random_problem
 from small_problems import fmap, group, problem
@@ -262,15 +263,16 @@ def test_late_claims_cost_nothing_and_hold_less():
             assert all(a <= b for a, b in pairs)
 
 
-def test_superfluous_candidates_are_superfluous():
+@some_seeds(range(700, 740), range(700, 800))
+def test_superfluous_candidates_are_superfluous(seeds: Sequence[int]):
     fewer = 0
-    for seed in range(700, 800):
+    for seed in seeds:
         case = random_problem(random.Random(seed), seed % 4 > 0)
         core = essential(case)
         fewer += len(case.candidates) - len(core.candidates)
         for objective in ("latency", "dram"):
             assert by_dynamic(core, objective)[0] == by_dynamic(case, objective)[0]
-    assert fewer >= 50
+    assert fewer >= len(seeds) // 2
 
 
 def test_a_beam_finds_a_plan_and_proves_nothing():

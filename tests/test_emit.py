@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from draws import quick_of
 from emitted import (
     COMPILER,
     Batch,
@@ -18,6 +19,7 @@ from emitted import (
     figures,
     write_files,
 )
+from kernel_programs import CHECKED
 from plan_fixture import make_world, random_chip, random_decision, schedule_of
 from values_models import Model
 from values_oracle import run as computed
@@ -117,19 +119,26 @@ def tight_bytes(network: Network) -> int:
 # --- the same bits -----------------------------------------------------------------------------
 
 
+def strategies(network: Network, dtype: str, every: bool) -> tuple[str, ...]:
+    """All of them, or those that differ most."""
+    if dtype == "float32":
+        return ("joint", "fuse") if every else ("fuse",)
+    return STRATEGIES if every or network.name == "two_convolutions" else ("joint", "layerwise")
+
+
 @needs_compiler
+@pytest.mark.parametrize("every", quick_of([False], [False, True]), ids=["some", "every"])
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
 def test_outputs_and_bytes_are_those_of_the_schedule(
-    objects, tmp_path, network: Callable[[], Network], dtype: str
+    objects, tmp_path, network: Callable[[], Network], dtype: str, every: bool
 ):
     net = network().with_dtype(dtype)
     values, inputs = draw_values(net), drawn_inputs(net, 1)
     tight = tight_bytes(net)
     schedules = {("whole", 0): planned(net, "layerwise", 1 << 22)}
-    strategies = STRATEGIES if dtype == "int8" else ("joint", "fuse")
-    for capacity in (tight, 3 * tight):
-        schedules |= compared(net, strategies, capacity)
+    for capacity in (tight, 3 * tight) if every else (tight,):
+        schedules |= compared(net, strategies(net, dtype, every), capacity)
     batch = Batch(objects, tmp_path)
     for schedule in schedules.values():
         batch.add(schedule, emit_project(schedule, values), inputs)
@@ -373,11 +382,15 @@ def test_missing_values_are_named():
 
 
 @needs_compiler
-def test_make_check(tmp_path):
+@pytest.mark.parametrize("level", quick_of(["-O0"], ["-O0", "-O3"]))
+def test_make_check(tmp_path, level: str):
     net = mobile_block()
     schedule = planned(net, "joint", tight_bytes(net))
     folder = write_files(tmp_path, emit_project(schedule, draw_values(net)))
-    said = call(["make", f"CC={COMPILER}", "run", "check"], folder)
+    options = [f"CC={COMPILER}", f"CFLAGS={level}"]
+    if level == "-O0":
+        options.append(f"CHECKS={' '.join(CHECKED)} -Wall -Wextra -Werror")
+    said = call(["make", *options, "run", "check"], folder)
     assert said.rstrip().endswith("check: outputs are the same")
     counts = figures(next(line for line in said.splitlines() if line.startswith("{")))
     assert counts["bytes_loaded"] + counts["bytes_stored"] == schedule.claims.dram_bytes

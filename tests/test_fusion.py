@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from draws import quick_of
 from plan_fixture import make_world, random_chip, random_network, with_capacity
 
 from spm_opt import fusion_prices
@@ -96,7 +97,7 @@ def test_pipelines_of_layers_that_are_alike_are_timed_once(monkeypatch: pytest.M
 # --------------------------------------------------------------------------- Pareto sets
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", quick_of(range(8), range(15)))
 def test_what_is_pruned_is_beaten_and_what_is_kept_is_not(seed: int) -> None:
     everything, kept = random_problem(seed, False), random_problem(seed, True)
     groups: dict[tuple[object, ...], list[tuple[int, ...]]] = defaultdict(list)
@@ -131,7 +132,7 @@ def test_undominated_is_what_comparing_all_pairs_finds() -> None:
             assert kept[n] == (not beaten)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", quick_of(range(10), range(25)))
 def test_pruning_and_dominance_keep_the_optimum(seed: int) -> None:
     everything, kept = random_problem(seed, False), random_problem(seed, True)
     needed = essential(kept)
@@ -218,7 +219,7 @@ def test_a_longer_group_starts_where_the_shorter_one_did_not_fail() -> None:
     assert found == {(i, j) for j in range(1, 6) for i in range(j)}
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", quick_of(range(8), range(15)))
 def test_groups_all_feed_their_last_layer_and_no_row_is_recomputed(seed: int) -> None:
     rng = random.Random(seed)
     network = random_network(rng)

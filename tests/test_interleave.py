@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import pytest
+from draws import quick_of
 from plan_fixture import random_chip, random_network
 
 from spm_opt.api import load_hardware
@@ -16,9 +18,11 @@ from spm_opt.parts import source_order
 from spm_opt.planner import make_world, plan
 from spm_opt.verify import verify
 
-SEEDS = range(12)
+#: the others take seconds each
+SEEDS = quick_of((2, 3, 5, 7, 8, 9, 10, 11), range(12))
 
 
+@cache
 def planned(seed: int, interleave: str):
     rng = random.Random(seed)
     network = random_network(rng)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from draws import quick_of
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -41,7 +43,25 @@ def test_notebook_is_thin_over_the_api(path):
         assert not isinstance(node, (ast.FunctionDef, ast.ClassDef))
 
 
+def hurried(source: str) -> str:
+    """A cell whose searches end soon, with whatever they have found."""
+    return re.sub(r"\btime_limit=[\d.]+", "time_limit=0.1", source)
+
+
 @BY_NAME
+def test_cells_of_a_notebook_run(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    printed = 0
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        exec(compile(hurried(cell.source), path.name, "exec"), namespace)
+        said = capsys.readouterr()
+        assert said.err == ""
+        printed += bool(said.out)
+    assert printed >= 5
+
+
+@pytest.mark.parametrize("path", quick_of(NOTEBOOKS[:1], NOTEBOOKS), ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # of the notebook server's libraries, not of ours
 def test_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from draws import quick_of
 from plan_fixture import make_world, random_chip, random_network, with_capacity
 
 from spm_opt.cost.compute import least_cycles, tile_cycles
@@ -239,7 +240,7 @@ def test_heads_cut_the_batch_of_a_product_and_not_its_columns() -> None:
 # --------------------------------------------------------------------------- the least scratchpad
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", quick_of(range(15), range(40)))
 def test_the_least_scratchpad_is_exact(seed: int) -> None:
     rng = random.Random(seed)
     network = random_network(rng)
@@ -255,7 +256,7 @@ def test_the_least_scratchpad_is_exact(seed: int) -> None:
     assert (error.value.layer, error.value.needed_bytes) == (layer, least)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", quick_of(range(12), range(40)))
 def test_every_part_has_a_candidate_at_every_larger_capacity(seed: int) -> None:
     rng = random.Random(seed)
     network = random_network(rng)
@@ -268,7 +269,7 @@ def test_every_part_has_a_candidate_at_every_larger_capacity(seed: int) -> None:
         assert covered == set(range(world.problem.parts))
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", quick_of(range(10), range(25)))
 def test_nothing_runs_below_the_least_space_of_its_layer(seed: int) -> None:
     """By the candidates' own prices, whatever cuttings they come from.
 

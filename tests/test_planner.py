@@ -8,6 +8,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
+from draws import on_many
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from oracles import cost_of
@@ -232,9 +233,10 @@ LIMITS = settings(
     max_examples=20, deadline=None, derandomize=True, database=None,
     phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-FEW = settings(LIMITS, max_examples=7)
+FEW = settings(LIMITS, max_examples=4)
 MANY = settings(LIMITS, max_examples=60)
 OBJECTIVES = st.sampled_from(["latency", "dram"])
+KINDS, TIMES = st.sampled_from(["joint", "fuse", "pin", "layerwise"]), st.sampled_from([2, 3])
 QUICK = {"time_limit": 30.0, "workers": 1}
 
 
@@ -319,7 +321,7 @@ def check_restriction(strategy: str, schedule: Schedule) -> None:
 
 
 @FEW
-@given(SEEDS, st.sampled_from(["latency", "dram"]))
+@given(SEEDS, OBJECTIVES)
 def test_a_solve_is_the_comparison_s(seed: int, objective: str):
     network, chip = random_case(seed)
     result = solved(network, chip, objective=objective)
@@ -329,6 +331,11 @@ def test_a_solve_is_the_comparison_s(seed: int, objective: str):
     assert joint.provenance.objective_value <= made.objective_value
     if objective == "dram":
         assert result.status == joint.provenance.status == "optimal"
+
+
+test_a_solve_is_the_comparison_s_on_many = on_many(
+    test_a_solve_is_the_comparison_s, LIMITS, SEEDS, OBJECTIVES
+)
 
 
 @FEW
@@ -341,8 +348,13 @@ def test_prefetching_never_hurts(seed: int, strategy: str):
     assert all(t.step == t.need_step for t in off.schedule.transfers)
 
 
+test_prefetching_never_hurts_on_many = on_many(
+    test_prefetching_never_hurts, LIMITS, SEEDS, st.sampled_from(STRATEGIES)
+)
+
+
 @FEW
-@given(SEEDS, st.sampled_from(["joint", "fuse", "pin", "layerwise"]), st.sampled_from([2, 3]))
+@given(SEEDS, KINDS, TIMES)
 def test_more_space_never_hurts(seed: int, strategy: str, times: int):
     # where nothing is proposed for the little space only, and both optima are proven: bytes are
     network, chip = random_case(seed)
@@ -352,6 +364,11 @@ def test_more_space_never_hurts(seed: int, strategy: str, times: int):
     little, much = solved(network, chip, **limits), solved(network, roomy, **limits)
     assume(little.status == much.status == "optimal")
     assert much.dram_bytes["total"] <= little.dram_bytes["total"]
+
+
+test_more_space_never_hurts_on_many = on_many(
+    test_more_space_never_hurts, LIMITS, SEEDS, KINDS, TIMES
+)
 
 
 def proposals(network: Network, chip: Hardware) -> set[tuple[object, ...]]:
@@ -374,12 +391,18 @@ def test_aliases_never_hurt(seed: int):
     assert solved(network, chip).latency_cycles <= without.latency_cycles
 
 
+test_aliases_never_hurt_on_many = on_many(test_aliases_never_hurt, LIMITS, SEEDS)
+
+
 @FEW
 @given(SEEDS)
 def test_a_faster_memory_never_hurts(seed: int):
     network, chip = random_case(seed)
     fast = replace(chip, dram=replace(chip.dram, bytes_per_cycle=Fraction(16)))
     assert solved(network, fast).latency_cycles <= solved(network, chip).latency_cycles
+
+
+test_a_faster_memory_never_hurts_on_many = on_many(test_a_faster_memory_never_hurts, LIMITS, SEEDS)
 
 
 @FEW
@@ -389,6 +412,9 @@ def test_runs_repeat(seed: int):
     first, second = (solved(network, chip, deterministic_limit=5.0).schedule for _ in range(2))
     timeless = replace(first.provenance, solve_seconds=0.0)
     assert replace(first, provenance=timeless) == replace(second, provenance=timeless)
+
+
+test_runs_repeat_on_many = on_many(test_runs_repeat, LIMITS, SEEDS)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -48,6 +48,12 @@ SCHEDULES = {
 }
 
 
+@cache
+def figure(kind: str, name: str):
+    """A figure that nobody changes."""
+    return FIGURES[kind](SCHEDULES[name]())
+
+
 def texts(axes) -> list:
     """All texts that can be seen, with their places in pixels."""
     axes.figure.draw_without_rendering()
@@ -69,9 +75,9 @@ def boxes(axes) -> list[tuple[str, object]]:
     return [(t.get_text(), t.get_window_extent()) for t in texts(axes)]
 
 
-def touching(axes) -> list[tuple[str, str]]:
+def touching(placed: list[tuple[str, object]]) -> list[tuple[str, str]]:
     found = []
-    for (a, p), (b, q) in combinations(boxes(axes), 2):
+    for (a, p), (b, q) in combinations(placed, 2):
         wide = min(p.x1, q.x1) - max(p.x0, q.x0)
         high = min(p.y1, q.y1) - max(p.y0, q.y0)
         if wide > 1 and high > 1:
@@ -82,10 +88,11 @@ def touching(axes) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_no_text_covers_another_and_all_are_on_the_page(name, kind):
-    axes = FIGURES[kind](SCHEDULES[name]())
-    assert touching(axes) == []
+    axes = figure(kind, name)
+    placed = boxes(axes)
+    assert touching(placed) == []
     page = axes.figure.bbox
-    for text, box in boxes(axes):
+    for text, box in placed:
         assert box.x0 >= page.x0 - 1, text
         assert box.x1 <= page.x1 + 1, text
         assert box.y0 >= page.y0 - 1, text
@@ -95,12 +102,12 @@ def test_no_text_covers_another_and_all_are_on_the_page(name, kind):
 @pytest.mark.parametrize("kind", FIGURES)
 def test_texts_can_be_read_at_half_the_size(kind):
     # on paper, half of 7 points is the least that is printed
-    assert all(t.get_fontsize() >= 7 for t in texts(FIGURES[kind](long())))
+    assert all(t.get_fontsize() >= 7 for t in texts(figure(kind, "long")))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FIGURES if kind != "graph"])
 def test_axes_have_units(kind):
-    axes = FIGURES[kind](prefetch())
+    axes = figure(kind, "prefetch")
     units = ("cycles)", "KiB)", "MiB)", "byte", "cycle", "order of execution")
     labels = [axes.get_xlabel(), *([axes.get_ylabel()] if kind != "timeline" else [])]
     assert all(any(unit in label for unit in units) for label in labels), labels
@@ -133,7 +140,7 @@ def test_a_memory_map_has_a_box_for_every_buffer(name):
     from spm_opt.scene import BUFFER_KINDS
 
     schedule = SCHEDULES[name]()
-    axes = plot_memory_map(schedule)
+    axes = figure("memory", name)
     expected: dict[str, list] = {}
     for b, life in zip(schedule.buffers, Scene(schedule).lifetimes, strict=True):
         box = (life.first_cycle, b.offset_bytes, life.last_cycle, b.offset_bytes + b.size_bytes)
@@ -147,7 +154,7 @@ def test_a_memory_map_has_a_box_for_every_buffer(name):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_timeline_is_as_long_as_the_schedule_is_busy(name):
     schedule = SCHEDULES[name]()
-    axes = plot_timeline(schedule)
+    axes = figure("timeline", name)
     computed = sum(x1 - x0 for x0, _, x1, _ in rectangles(axes, "#009E73"))
     assert computed == schedule.claims.compute_cycles
     stalls = Scene(schedule).simulation.stalls
@@ -167,7 +174,7 @@ def test_a_timeline_names_what_the_longest_stall_waits_for():
 def test_bars_of_traffic_add_up_to_the_claim(name):
     schedule = SCHEDULES[name]()
     total = schedule.claims.dram_bytes
-    assert sum(bar.get_height() for bar in plot_traffic(schedule).patches) == total
+    assert sum(bar.get_height() for bar in figure("traffic", name).patches) == total
     both = plot_traffic([schedule, schedule])
     assert sum(bar.get_height() for bar in both.patches) == 2 * total
 
@@ -208,7 +215,7 @@ def explored() -> Exploration:
 def test_a_pareto_plot_has_every_point():
     axes = plot_pareto(explored())
     assert sum(len(c.get_offsets()) for c in axes.collections if len(c.get_offsets()) > 1) == 8
-    assert touching(axes) == []
+    assert touching(boxes(axes)) == []
 
 
 # ------------------------------------------------------------------------------- command line

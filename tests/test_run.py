@@ -27,12 +27,6 @@ needs_runtime = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="no 
 SHARED = Path(__file__).parents[2] / "shared" / "onnx"
 
 
-@pytest.fixture(autouse=True)
-def quick_compiler(monkeypatch):
-    """Small programs take longer to build than to run."""
-    monkeypatch.setenv("CFLAGS", "-O0")
-
-
 def planned(model: object, **options: object) -> Schedule:
     settings = {"orders": 1, "workers": 1, "time_limit": 20.0, "deterministic_limit": 5.0}
     return spm_opt.solve(model, "mobile_npu", **{**settings, **options}).schedule  # type: ignore[arg-type]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from draws import HEAVY, some_seeds
 from oracles import cost_of
 from plan_fixture import World, make_world, random_chip, random_decision, random_network
 
@@ -194,7 +195,7 @@ EXACT = Dram(Fraction(8), 0, 8)
 Run = tuple[World, Decision, Layout, Timeline]
 
 
-def by_lot(seeds: range, dram: Dram | None = None, ordered: bool = False) -> Iterator[Run]:
+def by_lot(seeds: Sequence[int], dram: Dram | None = None, ordered: bool = False) -> Iterator[Run]:
     """Plans that prefetch by lot, and how they run."""
     for seed in seeds:
         rng = random.Random(seed)
@@ -209,9 +210,16 @@ def by_lot(seeds: range, dram: Dram | None = None, ordered: bool = False) -> Ite
                 yield world, decision, layout, run(layout, world.site.hardware.dram)
 
 
+@pytest.fixture(scope="module", params=[12, pytest.param(24, marks=HEAVY)])
+def worlds(request: pytest.FixtureRequest) -> int:
+    """How many are drawn."""
+    found: int = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def plans() -> list[Run]:
-    return list(by_lot(range(24)))
+def plans(worlds: int) -> list[Run]:
+    return list(by_lot(range(worlds)))
 
 
 def in_order(problem: Problem, decision: Decision) -> Decision:
@@ -241,7 +249,7 @@ def loads_of(timeline: Timeline) -> dict[int, list[Transfer]]:
     return found
 
 
-def test_pieces_are_whole_bursts_and_all_of_a_load(plans: list[Run]) -> None:
+def test_pieces_are_whole_bursts_and_all_of_a_load(worlds: int, plans: list[Run]) -> None:
     seen: Counter[str] = Counter()
     for world, _, layout, timeline in plans:
         burst = world.site.hardware.dram.burst_bytes
@@ -257,7 +265,7 @@ def test_pieces_are_whole_bursts_and_all_of_a_load(plans: list[Run]) -> None:
             assert all(t.piece is None for t in pieces if len(pieces) == 1)
             seen["cut"] += len(pieces) > 1
             seen["cut across steps"] += pieces[0].step < pieces[-1].step
-    assert seen["cut"] >= 15
+    assert seen["cut"] >= 15 * worlds // 24
     assert seen["cut across steps"] >= 2
 
 
@@ -272,7 +280,9 @@ def test_no_stream_waits_for_a_prefetch(plans: list[Run]) -> None:
             assert max(ends, default=begin + front) - begin - front == duration
 
 
-def test_the_queue_never_idles_where_a_burst_of_a_prefetch_fits(plans: list[Run]) -> None:
+def test_the_queue_never_idles_where_a_burst_of_a_prefetch_fits(
+    worlds: int, plans: list[Run]
+) -> None:
     filled = 0
     for world, _, layout, timeline in plans:
         dram = world.site.hardware.dram
@@ -285,7 +295,7 @@ def test_the_queue_never_idles_where_a_burst_of_a_prefetch_fits(plans: list[Run]
                 idle = b.start_cycle - max(a.end_cycle, starts[min(later)])
                 assert idle < least
             filled += not is_prefetch(a) and is_prefetch(b) and b.start_cycle == a.end_cycle
-    assert filled >= 50
+    assert filled >= 50 * worlds // 24
 
 
 def without_filling(world: World, decision: Decision, layout: Layout) -> int:
@@ -321,18 +331,24 @@ def test_filling_the_gaps_gains_and_costs_no_more_than_the_cuts(plans: list[Run]
     assert min(gained["exact"], gained["any"]) >= 10
 
 
-def test_the_machine_takes_what_the_problem_counts_where_cuts_are_free() -> None:
-    for world, decision, _, timeline in by_lot(range(16), EXACT, ordered=True):
+@some_seeds(range(6), range(16))
+def test_the_machine_takes_what_the_problem_counts_where_cuts_are_free(
+    seeds: Sequence[int],
+) -> None:
+    for world, decision, _, timeline in by_lot(seeds, EXACT, ordered=True):
         assert world.problem.hopeful() is world.problem
         moved = sum(t.moved_bytes for t in timeline.transfers)
         assert cost_of(world.problem, decision, "latency") == (timeline.latency_cycles, moved)
 
 
-def test_the_machine_takes_no_less_than_the_problem_counts_with_free_cuts() -> None:
+@some_seeds(range(6), range(16))
+def test_the_machine_takes_no_less_than_the_problem_counts_with_free_cuts(
+    seeds: Sequence[int],
+) -> None:
     dearer: Counter[bool] = Counter()
-    for world, decision, _, timeline in by_lot(range(16), ordered=True):
+    for world, decision, _, timeline in by_lot(seeds, ordered=True):
         cost, moved = cost_of(world.problem.hopeful(), decision, "latency")
         assert moved == sum(t.moved_bytes for t in timeline.transfers)
         assert timeline.latency_cycles >= cost
         dearer[timeline.latency_cycles > cost] += 1
-    assert min(dearer.values()) >= 10
+    assert min(dearer[False], dearer[True]) >= len(seeds) // 2

@@ -87,6 +87,8 @@ class Recipe:
         Layers behind those that run, which have nothing to do: what joins the bands.
     width : int
         Output channels of a tile in blocks.
+    kept : tuple of str
+        Maps that keep their borders from band to band.
     """
 
     positions: tuple[int, int]
@@ -99,6 +101,7 @@ class Recipe:
     bands: tuple[int, ...] = ()
     tail: int = 0
     width: int = 0
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

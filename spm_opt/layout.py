@@ -20,7 +20,15 @@ from spm_opt.fusion import (
 )
 from spm_opt.fusion_blocks import Blocks, block_computes, blocks
 from spm_opt.fusion_borders import within
-from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
+from spm_opt.fusion_sharing import (
+    Sharing,
+    Takeover,
+    applied,
+    plain_sharing,
+    renewed_borders,
+    sharing,
+    takeovers,
+)
 from spm_opt.graph.network import Layer
 from spm_opt.layout_moves import Moves, dram_addresses
 from spm_opt.parts import Part
@@ -222,7 +230,7 @@ class _Writer:
         tiles = len(chain.computed[0].begin)
         program = Program(self._step(recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
-        shared, taken = NOTHING, list[Takeover]()
+        shared, taken = plain_sharing(self.site, chain), list[Takeover]()
         if recipe.part is None and self.in_place:
             found = takeovers(self.site, chain, recipe.halo)
             taken = applied(found, candidate.reads, candidate.keeps, 0)
@@ -233,11 +241,17 @@ class _Writer:
         for takeover in taken:
             index, dying = self._map(takeover.kept, step), self._map(takeover.dying, step)
             self.buffers[index] = replace(self.buffers[index], shares=dying)
+        for new, old in renewed_borders(self.site, chain).items():
+            index, dying = self.maps[new, step], self.maps[old, step]
+            self.buffers[index] = replace(self.buffers[index], shares=dying)
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
         for i in sorted(shared.windows, reverse=True):
             window = self.site.network.layers[chain.layers[i]]
             buffers[window.output] = buffers[window.inputs[0].tensor]
+        for i in shared.fills:
+            copy = self.site.network.layers[chain.layers[i]]
+            buffers[copy.output] = buffers[self.site.network.fills[copy.name][0]]
         for i in reversed(range(len(chain.layers))):
             if i in shared.elided:
                 continue
@@ -307,11 +321,21 @@ class _Writer:
         extent = self.site.network.tensors[lies.tensor].rows
         loads, held = streamed_rows(need, extent, depth, chain.cuts)
         buffer = self._row_buffer("input", step, lies.tensor, int(held[0]), lies.channels)
+        channels = self._loaded(chain, lies)
         for tile, rows in _spans(loads):
             program.loads[tile].append(
-                self.moves.map("load", lies.map, buffer, step, tile, rows, lies.channels)
+                self.moves.map("load", lies.map, buffer, step, tile, rows, channels)
             )
         return buffer
+
+    def _loaded(self, chain: Chain, lies: _Lies) -> Channels:
+        """What comes from DRAM of a map that is streamed: not the border that a band kept."""
+        network = self.site.network
+        fills = (network.fills.get(network.layers[index].name) for index in chain.layers)
+        border = next((f[1] for f in fills if f is not None and f[0] == lies.tensor), None)
+        if border is None or lies.channels is None:
+            return lies.channels
+        return border[1], lies.channels[1]
 
     def _row_buffer(self, kind: str, step: int, name: str, held: int, channels: Channels) -> int:
         row_bytes = slice_row_bytes(self.site.network, name, channels)

@@ -35,10 +35,10 @@ from spm_opt.graph.bands import Bands, banded, source_names
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.layout import lay_out
-from spm_opt.layout_space import rectangles
+from spm_opt.layout_space import hosts, rectangles
 from spm_opt.program import emit_c, run_c
 from spm_opt.report import solve_figures
-from spm_opt.schedule import Schedule
+from spm_opt.schedule import Buffer, Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
 from spm_opt.verify import verify
@@ -150,6 +150,10 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
                     continue
                 first, end = recipe.positions
                 found[f"layers {min(end - first, 3)}"] += 1
+                found["borders"] += len(recipe.kept)
+                found["borders of inputs"] += any(
+                    world.site.map_index[name] in candidate.streams for name in recipe.kept
+                )
                 found["keeps"] += bool(candidate.keeps)
                 found["reads"] += bool(candidate.reads)
                 found["both"] += bool(candidate.keeps and candidate.stores)
@@ -158,7 +162,8 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
                     found[world.site.layer_at(position).op.kind] += 1
     expected = {
         "layers 1", "layers 2", "layers 3", "keeps", "reads", "both", "two inputs", "conv", "pool",
-        "binary", "unary", "concat", "resize", "conv_transpose", "softmax",
+        "binary", "unary", "concat", "resize", "conv_transpose", "softmax", "borders",
+        "borders of inputs",
     }  # fmt: skip
     assert {kind for kind in expected if not found[kind]} == set()
 
@@ -188,8 +193,27 @@ def test_bands_take_the_space_and_move_the_bytes_of_their_candidate(seed: int) -
                 for t in candidate.keeps
                 if candidate.first <= world.problem.maps[t].birth
             )
-            spaces = [own_bytes(layout.buffers, step) for step in steps]
+            borders = border_names(told.site.network)
+            spaces = [
+                own_bytes(layout.buffers, step) + border_space(layout.buffers, borders, step)
+                for step in steps
+            ]
             assert max(spaces) + begun == candidate.work_bytes
+
+
+def border_names(network: Network) -> set[str]:
+    """Maps that are borders kept from one band to the next."""
+    return {layer.output for layer in network.layers if layer.name in network.keepers}
+
+
+def border_space(buffers: Sequence[Buffer], borders: set[str], step: int) -> int:
+    """Bytes of the borders that are there in a step, those that share bytes once."""
+    found = {
+        host: buffer.size_bytes
+        for buffer, host in zip(buffers, hosts(buffers), strict=True)
+        if buffer.tensor in borders and buffer.first_step <= step < buffer.end_step
+    }
+    return sum(found.values())
 
 
 def steps_of(world: World, decision: Decision) -> list[range]:

@@ -48,7 +48,9 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
         elif not _holds_channels(facts, buffer, operand.tensor, wanted):
             yield f"reads channels that buffer {buffer.name!r} does not hold"
     output = buffers[command.output]
-    if output.kind not in _WRITABLE or not facts.lies_in(layer.output, output.tensor):
+    # a border that an earlier band kept lies beside what is loaded of its map
+    writable = (*_WRITABLE, "input") if facts.fills(layer) else _WRITABLE
+    if output.kind not in writable or not facts.lies_in(layer.output, output.tensor):
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
     elif not _holds_channels(facts, output, layer.output, command.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"

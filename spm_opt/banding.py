@@ -7,7 +7,7 @@ a step, with constants that stay from the first to the last. Nothing is chosen h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spm_opt.decision import Decision
@@ -94,7 +94,7 @@ class _Teller:
         self.chosen = [problem.candidates[k] for k in decision.candidates]
         self.used = [recipes[c.recipe] for c in self.chosen]
         runs = tuple(
-            Bands(tuple(site.layer_at(p).name for p in range(*r.positions)), r.bands)
+            Bands(tuple(site.layer_at(p).name for p in range(*r.positions)), r.bands, r.kept)
             for r in cut.values()
         )
         self.banded: Banded = banded(site.network, runs)
@@ -115,6 +115,8 @@ class _Teller:
         #: new steps of each old one
         self.steps: list[range] = []
         self.reserved: list[int] = []
+        #: parts ``[first, end)`` between which each border is there
+        self.borders: dict[int, tuple[int, int]] = {}
 
     def told(self) -> Told:
         for step in range(len(self.chosen)):
@@ -231,18 +233,37 @@ class _Teller:
         old, recipe = self.chosen[step], self.used[step]
         run = self.run_of[step]
         joined = self._joined(self.banded.joins[run])
+        found: Mapping[str, str] = {}
         for number, names in enumerate(self.banded.runs[run]):
+            kept = self.banded.borders[run][number]
             first, end = (self.positions_of[name] for name in (names[0], names[-1]))
             positions = first, end + 1
             tail = int(number == len(self.banded.runs[run]) - 1)
-            new = replace(recipe, positions=positions, bands=(), tail=tail)
+            new = replace(recipe, positions=positions, bands=(), tail=tail, kept=())
             spans = self.site.spans
             candidate = replace(
-                old, first=spans[first][0], end=spans[end + tail][1], reads=self._maps(old.reads),
-                streams=self._maps(old.streams), keeps=(joined,) if old.keeps else (),
+                old, first=spans[first][0], end=spans[end + tail][1],
+                reads=self._with(self._maps(old.reads), found), streams=self._maps(old.streams),
+                keeps=self._with((joined,) if old.keeps else (), kept),
                 stores=(joined,) if old.stores else (),
             )  # fmt: skip
-            self._add(candidate, new, old.work_bytes)
+            for t in self._with((), found) + self._with((), kept):
+                # from the band that keeps it until the one that finds it has run
+                begin, _ = self.borders.get(t, (candidate.first, 0))
+                self.borders[t] = begin, candidate.first + 1
+            self._add(candidate, new, old.work_bytes - self._border_space(found, kept))
+            found = kept
+
+    def _with(self, numbers: Sequence[int], borders: Mapping[str, str]) -> tuple[int, ...]:
+        return tuple(sorted((*numbers, *(self.site.map_index[n] for n in borders.values()))))
+
+    def _border_space(self, found: Mapping[str, str], kept: Mapping[str, str]) -> int:
+        """Space of borders that are there in a band; a new one as wide lies over the old one."""
+        tensors, total = self.site.network.tensors, 0
+        for tensor in {**found, **kept}:
+            names = (own[tensor] for own in (found, kept) if tensor in own)
+            total += sum(map(self.site.aligned, {tensors[name].size_bytes for name in names}))
+        return total
 
     def _joined(self, name: str) -> int:
         output = _layer(self.banded.network.layers, name).output
@@ -266,7 +287,8 @@ class _Teller:
             tuple(
                 (self._map(t), self._leader(leaders[first]), self._end(leaders[end - 1]))
                 for t, first, end in old.resident
-            ),
+            )
+            + tuple((t, *span) for t, span in self.borders.items()),
             tuple((self._map(t), self._leader(leaders[part])) for t, part in old.reloads),
             tuple(starts),
         )

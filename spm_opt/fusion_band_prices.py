@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.fusion_bands import Band, BandedGroup, Pattern
+from spm_opt.fusion_bands import Band, BandedGroup
 from spm_opt.fusion_borders import DEPTHS
 from spm_opt.pipeline import Cut, Spans, pipeline_spans
 from spm_opt.site import Site
@@ -26,6 +26,37 @@ _FAMILY, _WORK, _DRAM, _VARIANT, _COMPUTE, _EARLY, _LATE, _ENTER, _ENERGY = rang
 #: sums and ends of the pipelines of an option
 _DURATION, _DMA, _LEAST, _WINDOW, _QUEUE, _FIRST, _AHEAD, _BEHIND = range(8)
 _NO_BUFFER: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What of a banded group's maps lies in the scratchpad.
+
+    Attributes
+    ----------
+    reads : tuple of bool
+        Whether each input is read there.
+    output : str
+        ``store``, ``keep`` or ``both``.
+    """
+
+    reads: tuple[bool, ...]
+    output: str
+
+
+def band_patterns(site: Site, group: BandedGroup) -> list[Pattern]:
+    """Residency patterns of a group in bands."""
+    outside = site.outside_readers(group.output, group.recipe.positions[1] - 1)
+    must = group.output in site.network.outputs
+    ways = ["store"]
+    if outside and not must:
+        ways.append("keep")
+    if outside + must >= 2:
+        ways.append("both")
+    streamed = group.streamed
+    reads = product(*((False,) if n in streamed else (False, True) for n in group.inputs))
+    choices = product(reads, ways)
+    return [Pattern(reads, way) for reads, way in choices]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A group whose rows are too wide for the scratchpad is cut into vertical bands
 (`spm_opt.graph.bands`). Each band is a pipeline of stripes of its own; bands run one after another
 and share the constants. The group occupies the largest working set of its bands in all of them.
-Bands that are alike (all but the first and the last, mostly) are priced once.
+Bands that are alike (all but the first and the last, mostly) are priced once. Maps may keep their
+borders from band to band (`spm_opt.fusion_band_borders`): a group has one choice of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
 from spm_opt.errors import GraphError
+from spm_opt.fusion_band_borders import BorderChoice, border_bytes, border_choices
 from spm_opt.fusion_borders import DEPTHS, MAX_FREE_MAPS, Moves, aligned
 from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
@@ -27,7 +29,8 @@ from spm_opt.fusion_groups import (
     start_loads,
 )
 from spm_opt.fusion_sharing import sharing
-from spm_opt.graph.bands import SomeBands, band_cuts, is_window, some_bands
+from spm_opt.graph.band_cuts import band_cuts
+from spm_opt.graph.bands import SomeBands, copies_beside, some_bands
 from spm_opt.graph.columns import Columns
 from spm_opt.graph.network import Layer, Network, Tensor
 from spm_opt.graph.ops import Resize
@@ -38,6 +41,7 @@ from spm_opt.tiling import (
     Cuttings,
     Ints,
     Rows,
+    beside_chain,
     grow_chain,
     hull,
     start_chain,
@@ -115,6 +119,11 @@ class BandedGroup:
     weight_space: int
     weight_bytes: int
     bands: tuple[Band, ...]
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """Maps from outside that keep their borders, and so cannot lie whole in the scratchpad."""
+        return tuple(name for name in self.inputs if name in self.recipe.kept)
 
 
 def banded_groups(site: Site, longest: int = MAX_GROUP_LAYERS) -> Iterator[BandedGroup]:
@@ -204,30 +213,18 @@ def _banded(
 ) -> Iterator[BandedGroup]:
     """Groups in bands of these edges that begin at the `wanted` positions.
 
-    ``least`` takes for each position the least working set of the group that begins there. The
-    bands of a run end with those of every shorter run: chains grow from one to the next.
+    ``least`` takes for each position the least working set of the group that begins there.
     """
     positions = range(wanted[-1], end + 1)
-    names = [site.layer_at(position).name for position in positions]
-    try:
-        alike = _alike(site.network, names, list(pairwise(edges)))
-        made = some_bands(site.network, names, [columns for columns, _ in alike])
-    except GraphError:
-        return  # a band that has nothing to compute from
-    narrow = _band_site(site, made.network, dict(zip(names, positions, strict=True)))
-    heights, index = _heights(site, end), {x.name: i for i, x in enumerate(made.network.layers)}
-    chains = [_start(narrow, index[band[-1]], heights) for band in made.bands]
-    for first in reversed(positions):
-        if first < end:
-            own = [index[band[first - positions[0]]] for band in made.bands]
-            chains = [_grown(narrow, *c, i) for c, i in zip(chains, own, strict=True)]
-        if first in wanted:
-            counts = [count for _, count in alike]
-            group = _group(site, narrow, made, (first, end), edges, heights, chains, counts)
-            least[first] = min(
-                max(int(_least_space(band, height)) for band in group.bands)
-                for height in range(len(heights))
-            )
+    seen: set[object] = set()
+    for choice in border_choices(site, positions, list(pairwise(edges))):
+        run = _Run(site, positions, edges, choice)
+        for group in run.groups(wanted, seen):
+            if not group.recipe.kept:
+                least[group.recipe.positions[0]] = min(
+                    max(int(_least_space(band, height)) for band in group.bands)
+                    for height in range(len(group.heights))
+                )
             yield group
 
 
@@ -237,49 +234,126 @@ def _least_space(band: Band, cutting: int) -> int:
     return int(band.space_bytes[cutting] + sum(m.buffer_bytes[0, cutting] for m in moves))
 
 
-def _group(
-    site: Site, narrow: Site, made: SomeBands, span: tuple[int, int], edges: tuple[int, ...],
-    heights: tuple[int, ...], chains: Sequence[tuple[Chain, ChainLoads]], counts: Sequence[int],
-) -> BandedGroup:  # fmt: skip
-    """The group of positions `span`, both included."""
-    first, end = span
-    inputs = tuple(dict.fromkeys(_source(made, name) for name in chains[0][0].needs))
-    parts = site.spans[first][0], site.spans[end][1]
-    dram = site.hardware.dram
-    return BandedGroup(
-        Recipe((first, end + 1), None, "rows", heights[0], 1, "retain", bands=edges), heights,
-        parts, inputs, site.layer_at(end).output,
-        sum(site.weight_space(p) for p in range(first, end + 1)),
-        sum(moved_bytes(dram, part.weight_bytes) for part in site.parts[slice(*parts)]),
-        tuple(_band(narrow, made, chain, loads, inputs, count)
-              for (chain, loads), count in zip(chains, counts, strict=True)),
-    )  # fmt: skip
+class _Run:
+    """A run of layers in bands, with one choice of borders; and every run that ends with it.
+
+    The bands of a run end with those of every shorter run: chains grow from one to the next.
+    """
+
+    def __init__(
+        self, site: Site, positions: range, edges: tuple[int, ...], choice: BorderChoice
+    ) -> None:
+        self.site, self.positions, self.edges, self.choice = site, positions, edges, choice
+        names = [site.layer_at(position).name for position in positions]
+        self.made = some_bands(site.network, names, choice.cuts)
+        place = dict(zip(names, positions, strict=True))
+        self.narrow = _band_site(site, self.made.network, place)
+
+    def groups(self, wanted: Sequence[int], seen: set[object]) -> Iterator[BandedGroup]:
+        """Groups that begin at the `wanted` positions, and are not `seen` already."""
+        site, end = self.site, self.positions[-1]
+        heights, last = _heights(site, end), site.layer_at(end).output
+        chains = [_start(self.narrow, own[last][-1], heights) for own in self.made.layers]
+        kept: list[str] = []
+        for first in reversed(self.positions):
+            output = site.layer_at(first).output
+            if first < end:
+                chains = [self._grown(n, *c, output) for n, c in enumerate(chains)]
+                kept += [output] if output in self.choice.kept else []
+            for inputs in self._kept_inputs(chains[0][0], first) if first in wanted else ():
+                borders = (*kept, *inputs)
+                if (first, borders) not in seen and self._fits(first, borders):
+                    seen.add((first, borders))
+                    yield self._group(first, heights, chains, borders, inputs)
+
+    def _fits(self, first: int, borders: tuple[str, ...]) -> bool:
+        """Whether constants and borders leave any space."""
+        site = self.site
+        weights = sum(site.weight_space(p) for p in range(first, self.positions[-1] + 1))
+        kept = max(border_bytes(site, cut, borders) for cut in self.choice.cuts)
+        return weights + kept < site.hardware.spm.capacity_bytes
+
+    def _kept_inputs(self, chain: Chain, first: int) -> Iterator[tuple[str, ...]]:
+        """Maps from outside that keep their borders: none, all that may, or one of them."""
+        found = (name for name in _inputs(self.made, chain) if name in self.choice.kept)
+        may = tuple(name for name in found if self._is_alike(name, first))
+        yield ()
+        if may:
+            yield from dict.fromkeys((*((name,) for name in may), may))
+
+    def _is_alike(self, tensor: str, first: int) -> bool:
+        """Whether a map has the border that it has in the longest run where `first` begins one."""
+        site, network = self.site, self.site.network
+        producer = network.producer.get(tensor)
+        if producer is not None and isinstance(network.layers[producer].op, Resize):
+            return False  # made in whole blocks: up to another column than what is loaded
+        earlier = range(self.positions[0], first)
+        return not any(site.position[reader] in earlier for reader in network.readers[tensor])
+
+    def _grown(
+        self, band: int, chain: Chain, loads: ChainLoads, tensor: str
+    ) -> tuple[Chain, ChainLoads]:
+        """With the layer that makes a map, and those through which what is there reads it."""
+        site = self.narrow
+        for index in reversed(self.made.layers[band][tensor]):
+            layer = site.network.layers[index]
+            chain = grow_chain(site.network, chain, index, "retain", complete=False)
+            row_bytes = site.network.tensors[layer.output].row_bytes
+            stripe = aligned(site, chain.held[-1] * row_bytes)
+            beside = copies_beside(site.network, layer)
+            loads = loads.grown(site, chain, None if beside else stripe)
+        return chain, loads
+
+    def _group(
+        self, first: int, heights: tuple[int, ...], chains: Sequence[tuple[Chain, ChainLoads]],
+        borders: tuple[str, ...], kept_inputs: tuple[str, ...],
+    ) -> BandedGroup:  # fmt: skip
+        """The group that begins at position `first`, some of whose maps keep borders."""
+        site, end = self.site, self.positions[-1] + 1
+        parts = site.spans[first][0], site.spans[end - 1][1]
+        inputs, dram = _inputs(self.made, chains[0][0]), site.hardware.dram
+        recipe = Recipe(
+            (first, end), None, "rows", heights[0], 1, "retain", bands=self.edges,
+            kept=borders,
+        )  # fmt: skip
+        return BandedGroup(
+            recipe, heights, parts, inputs, site.layer_at(end - 1).output,
+            sum(site.weight_space(p) for p in range(first, end)),
+            sum(moved_bytes(dram, part.weight_bytes) for part in site.parts[slice(*parts)]),
+            tuple(self._band(number, *chain, inputs, recipe.kept, kept_inputs)
+                  for number, chain in enumerate(chains)),
+        )  # fmt: skip
+
+    def _band(
+        self, number: int, chain: Chain, loads: ChainLoads, inputs: tuple[str, ...],
+        kept: tuple[str, ...], kept_inputs: tuple[str, ...],
+    ) -> Band:  # fmt: skip
+        site, made, cut = self.narrow, self.made, self.choice.cuts[number]
+        borders = {name: cut.found[name] for name in kept_inputs if name in cut.found}
+        streams = tuple(_streamed(site, made, chain, n, borders.get(n)) for n in inputs)
+        for name in kept_inputs:
+            chain, loads = _beside(site, made, number, chain, loads, name)
+        # what a band makes is a piece of a map: nothing is written over by it
+        shared = sharing(site, chain, "retain")
+        apart = frozenset(m for m, i in shared.over.items() if i == 0)
+        shared = sharing(site, chain, "retain", apart) if apart else shared
+        space = np.full_like(chain.cuts.starts, border_bytes(self.site, cut, kept))
+        enter = loads.enter(site, chain)
+        return Band(
+            self.choice.counts[number], chain.cuts, loads.compute(shared), loads.energy(shared),
+            space + loads.stripes(shared), streams, _stored(site, chain),
+            np.zeros_like(space) if enter is None else enter,
+        )  # fmt: skip
+
+
+def _inputs(made: SomeBands, chain: Chain) -> tuple[str, ...]:
+    """Maps of the source that a chain of a band reads."""
+    found = (_source(made, name) for name in chain.needs)
+    return tuple(dict.fromkeys(name for name in found if name in made.source.tensors))
 
 
 def _source(made: SomeBands, name: str) -> str:
     return made.shown[name][0] if name in made.shown else name
-
-
-def _alike(
-    network: Network, names: list[str], bands: Sequence[Columns]
-) -> list[tuple[Columns, int]]:
-    """One of each sort of bands, in order, and how many there are; the first and last apart."""
-    known: dict[object, int] = {}
-    found: list[tuple[Columns, int]] = []
-    for number, columns in enumerate(bands):
-        cuts = band_cuts(network, names, columns)
-        widths = tuple(
-            (cut.op, cut.columns[1] - cut.columns[0], *(b - a for a, b in cut.windows))
-            for cut in cuts.values()
-        )
-        key = number == 0, number == len(bands) - 1, widths
-        if key in known:
-            at = known[key]
-            found[at] = found[at][0], found[at][1] + 1
-        else:
-            known[key] = len(found)
-            found.append((columns, 1))
-    return found
 
 
 def _heights(site: Site, end: int) -> tuple[int, ...]:
@@ -313,60 +387,54 @@ def _start(site: Site, index: int, heights: tuple[int, ...]) -> tuple[Chain, Cha
     return chain, start_loads(site, chain)
 
 
-def _grown(site: Site, chain: Chain, loads: ChainLoads, index: int) -> tuple[Chain, ChainLoads]:
-    """With the layer before, and the windows through which what is there reads it."""
-    output = site.network.layers[index].output
-    for reader in site.network.readers[output]:
-        window = site.network.layers[reader]
-        if is_window(site.network, window) and window.output in chain.needs:
-            chain, loads = _with(site, chain, loads, reader)
-    return _with(site, chain, loads, index)
+def _beside(
+    site: Site, made: SomeBands, band: int, chain: Chain, loads: ChainLoads, tensor: str
+) -> tuple[Chain, ChainLoads]:
+    """With the layers that copy borders of a map from outside."""
+    rows = _rows(made, chain, tensor)
+    for index in reversed(made.copies[band].get(tensor, ())):
+        chain = beside_chain(site.network, chain, index, rows)
+        loads = loads.grown(site, chain, None)
+    return chain, loads
 
 
-def _with(site: Site, chain: Chain, loads: ChainLoads, index: int) -> tuple[Chain, ChainLoads]:
-    chain = grow_chain(site.network, chain, index, "retain", complete=False)
-    row_bytes = site.network.tensors[site.network.layers[index].output].row_bytes
-    stripe = aligned(site, chain.held[-1] * row_bytes)
-    return chain, loads.grown(site, chain, stripe)
+def _rows(made: SomeBands, chain: Chain, tensor: str) -> Rows:
+    """Rows of a map of the source that a chain of a band needs."""
+    found = [need for name, need in chain.needs.items() if _source(made, name) == tensor]
+    rows = found[0]
+    for need in found[1:]:
+        rows = hull(rows, need)
+    return rows
 
 
-def _band(
-    site: Site, made: SomeBands, chain: Chain, loads: ChainLoads, inputs: tuple[str, ...],
-    count: int,
-) -> Band:  # fmt: skip
-    cuts = chain.cuts
-    # what a band makes is a piece of a map: nothing is written over by it
-    apart = {m for m, i in sharing(site, chain, "retain").over.items() if i == 0}
-    shared = sharing(site, chain, "retain", frozenset(apart))
-    none = np.zeros_like(cuts.starts)
-    enter = loads.enter(site, chain)
-    return Band(
-        count, cuts, loads.compute(shared), loads.energy(shared), none + loads.stripes(shared),
-        tuple(_streamed(site, made, chain, name) for name in inputs),
-        _stored(site, chain), none if enter is None else enter,
-    )  # fmt: skip
+def _streamed(
+    site: Site, made: SomeBands, chain: Chain, source: str, border: Columns | None
+) -> Moves:
+    """A map from outside: of the rows and columns that the band needs, whatever it calls them.
 
-
-def _streamed(site: Site, made: SomeBands, chain: Chain, source: str) -> Moves:
-    """A map from outside: of the rows and columns that the band needs, whatever it calls them."""
-    rows: Rows | None = None
-    columns: Columns | None = None
-    tensor = made.source.tensors[source]
-    for name, need in chain.needs.items():
-        if _source(made, name) == source:
-            low, high = made.shown[name][1] if name in made.shown else (0, tensor.shape[3])
-            columns = (low, high) if columns is None else (
-                min(low, columns[0]), max(high, columns[1])
-            )  # fmt: skip
-            rows = hull(rows, need)
-    if rows is None or columns is None:
-        raise ValueError(f"no band reads {source}")
+    Columns of the `border` that the band before kept are not loaded.
+    """
+    tensor, rows = made.source.tensors[source], _rows(made, chain, source)
+    shown = [
+        made.shown[name][1] if name in made.shown else (0, tensor.shape[3])
+        for name in chain.needs
+        if _source(made, name) == source
+    ]
+    columns = min(low for low, _ in shown), max(high for _, high in shown)
+    loaded = columns if border is None else (border[1], columns[1])
     found = [streamed_rows(rows, tensor.rows, depth, chain.cuts) for depth in DEPTHS]
-    return _moves(site, tensor, columns, found[0][0], [held for _, held in found], chain.cuts)
+    held = _held(site, tensor, columns, [rows for _, rows in found])
+    return _moves(site, tensor, loaded, found[0][0], held, chain.cuts)
+
+
+def _held(site: Site, tensor: Tensor, columns: Columns, rows: Sequence[Ints]) -> Ints:
+    """Space of columns of some rows of a map, for each depth."""
+    row_bytes = tensor.row_bytes * (columns[1] - columns[0]) // tensor.shape[3]
+    return aligned(site, np.stack(rows) * row_bytes)
 
 
 def _moves(
-    site: Site, tensor: Tensor, columns: Columns, rows: Rows, held: Sequence[Ints], cuts: Cuttings
+    site: Site, tensor: Tensor, columns: Columns, rows: Rows, held: Ints, cuts: Cuttings
 ) -> Moves:
     """Transfers of columns of a map: a run a channel and row, or whole rows."""
     dram, width = site.hardware.dram, columns[1] - columns[0]
@@ -378,8 +446,7 @@ def _moves(
         runs = tensor.shape[1]
         run_bytes = np.array([row_bytes // runs])
         moved = moved_bytes_array(dram, run_bytes, rows.count * runs, share)
-    buffers = aligned(site, np.stack(held) * row_bytes)
-    return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), buffers)
+    return Moves(transfer_cycles_array(dram, moved), cuts.total(moved), held)
 
 
 def _stored(site: Site, chain: Chain) -> Moves:
@@ -388,34 +455,6 @@ def _stored(site: Site, chain: Chain) -> Moves:
     found = [stored_rows(chain, 0, depth) for depth in DEPTHS]
     # as a part of a wider map, whatever its own extent
     wide = replace(tensor, shape=(*tensor.shape[:3], 2 * tensor.shape[3]))
-    rows, held = found[0][0], [held for _, held in found]
-    return _moves(site, wide, (0, tensor.shape[3]), rows, held, chain.cuts)
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """What of a banded group's maps lies in the scratchpad.
-
-    Attributes
-    ----------
-    reads : tuple of bool
-        Whether each input is read there.
-    output : str
-        ``store``, ``keep`` or ``both``.
-    """
-
-    reads: tuple[bool, ...]
-    output: str
-
-
-def band_patterns(site: Site, group: BandedGroup) -> list[Pattern]:
-    """Residency patterns of a group in bands."""
-    outside = site.outside_readers(group.output, group.recipe.positions[1] - 1)
-    must = group.output in site.network.outputs
-    ways = ["store"]
-    if outside and not must:
-        ways.append("keep")
-    if outside + must >= 2:
-        ways.append("both")
-    choices = product(product((False, True), repeat=len(group.inputs)), ways)
-    return [Pattern(reads, way) for reads, way in choices]
+    columns = 0, tensor.shape[3]
+    held = _held(site, wide, columns, [rows for _, rows in found])
+    return _moves(site, wide, columns, found[0][0], held, chain.cuts)

@@ -90,6 +90,8 @@ class Recipe:
         Output channels of a tile in blocks, or of a block of partial sums.
     slice : int
         Input channels of each group that a tile adds to partial sums.
+    kept : tuple of str
+        Maps that keep their borders from band to band.
     """
 
     positions: tuple[int, int]
@@ -103,6 +105,7 @@ class Recipe:
     tail: int = 0
     width: int = 0
     slice: int = 0
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

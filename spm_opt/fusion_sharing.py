@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.graph.bands import is_window
+from spm_opt.graph.bands import bordered_map, is_window
 from spm_opt.graph.network import Layer
 from spm_opt.site import Site
 from spm_opt.tiling import Chain, Ints
@@ -41,19 +41,19 @@ class Sharing:
         Layer whose output is overwritten, and the layer that does so.
     windows : frozenset of int
         Windows: what they show has space of its own, or comes from outside.
+    fills : frozenset of int
+        Layers that copy a border into the buffer of a map whose other columns are loaded.
     """
 
     elided: frozenset[int]
     inside: dict[int, int]
     over: dict[int, int]
     windows: frozenset[int] = frozenset()
+    fills: frozenset[int] = frozenset()
 
     def free(self, i: int) -> bool:
         """Whether the i-th layer's output needs no space."""
-        return i in self.inside or i in self.over or i in self.windows
-
-
-NOTHING = Sharing(frozenset(), {}, {})
+        return any(i in own for own in (self.inside, self.over, self.windows, self.fills))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,10 @@ def sharing(site: Site, chain: Chain, halo: str, apart: frozenset[int] = frozens
         Layers by place in the chain that keep a stripe of their own: the one that would write over
         them takes over a dying map instead.
     """
-    windows = frozenset(
-        i for i, n in enumerate(chain.layers) if is_window(site.network, site.network.layers[n])
-    )
+    plain = plain_sharing(site, chain)
+    windows = plain.windows
     if not site.aliases or halo != "retain" or len(chain.layers) == 1:
-        return replace(NOTHING, elided=windows, windows=windows) if windows else NOTHING
+        return plain
     place = {index: i for i, index in enumerate(chain.layers)}
     inside: dict[int, int] = {}
     elided = set(windows)
@@ -108,7 +107,34 @@ def sharing(site: Site, chain: Chain, halo: str, apart: frozenset[int] = frozens
             ]
             free = (m for m in makers[:1] if m is not None and m not in apart | windows)
             over.update(dict.fromkeys(free, i))
-    return Sharing(frozenset(elided), inside, over, windows)
+    return replace(plain, elided=frozenset(elided), inside=inside, over=over)
+
+
+def plain_sharing(site: Site, chain: Chain) -> Sharing:
+    """What is shared in any case: windows show maps, and borders lie beside what is loaded."""
+    layers = [site.network.layers[index] for index in chain.layers]
+    windows = frozenset(i for i, layer in enumerate(layers) if is_window(site.network, layer))
+    fills = frozenset(i for i, layer in enumerate(layers) if layer.name in site.network.fills)
+    return Sharing(windows, {}, {}, windows, fills)
+
+
+def renewed_borders(site: Site, chain: Chain) -> dict[str, str]:
+    """Borders that a band keeps, and those it finds that lie there as well: of the same map.
+
+    Of every row the old border is copied before the new one is written.
+    """
+    network = site.network
+    layers = [network.layers[index] for index in chain.layers]
+    kept = {x.inputs[0].tensor: x.output for x in layers if x.name in network.keepers}
+    kept = {network.layers[network.producer[w]].inputs[0].tensor: t for w, t in kept.items()}
+    found: dict[str, str] = {}
+    for layer in layers:
+        map_ = bordered_map(network, layer)
+        if map_ in kept:
+            new, old = kept[map_], layer.inputs[0].tensor
+            if network.tensors[new].shape == network.tensors[old].shape:
+                found[new] = old
+    return found
 
 
 def _private_maker(site: Site, tensor: str, reader: int, place: dict[int, int]) -> int | None:

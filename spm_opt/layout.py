@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 
 from spm_opt.decision import Decision
 from spm_opt.fusion import Recipe, layer_tile_cycles, part_cycles, recipe_chain, seen_columns
-from spm_opt.fusion_sharing import NOTHING, Sharing, Takeover, applied, sharing, takeovers
+from spm_opt.fusion_sharing import (
+    Sharing,
+    Takeover,
+    applied,
+    plain_sharing,
+    renewed_borders,
+    sharing,
+    takeovers,
+)
 from spm_opt.layout_channels import tile_program
 from spm_opt.layout_ledger import Ledger, Lies, Program, row_spans, source, step_of, targets
 from spm_opt.layout_moves import Moves, dram_addresses
@@ -20,7 +28,7 @@ from spm_opt.parts import Part
 from spm_opt.problem import Candidate, Problem
 from spm_opt.schedule import Buffer, Compute, Transfer
 from spm_opt.site import Site
-from spm_opt.tiling import Chain, input_channels, stored_rows
+from spm_opt.tiling import Chain, Channels, input_channels, stored_rows
 
 __all__ = ["Layout", "Program", "lay_out"]
 
@@ -156,7 +164,7 @@ class _Writer:
         tiles = len(chain.computed[0].begin)
         program = Program(step_of(self.site, recipe, tiles))
         program.loads, program.stores = [[] for _ in range(tiles)], [[] for _ in range(tiles)]
-        shared, taken = NOTHING, list[Takeover]()
+        shared, taken = plain_sharing(self.site, chain), list[Takeover]()
         if recipe.part is None and self.in_place:
             found = takeovers(self.site, chain, recipe.halo)
             taken = applied(found, candidate.reads, candidate.keeps, 0)
@@ -165,16 +173,17 @@ class _Writer:
         inputs = self._inputs(step, candidate, recipe, chain, program)
         outputs = self._outputs(step, candidate, recipe, chain, program, shared)
         for takeover in taken:
-            index, dying = (
-                self.ledger.map(takeover.kept, step),
-                self.ledger.map(takeover.dying, step),
-            )
-            self.ledger.buffers[index] = replace(self.ledger.buffers[index], shares=dying)
+            self._share(self.ledger.map(takeover.kept, step), self.ledger.map(takeover.dying, step))
+        for new, old in renewed_borders(self.site, chain).items():
+            self._share(self.ledger.maps[new, step], self.ledger.maps[old, step])
         program.computes = [[] for _ in range(tiles)]
         buffers = inputs | outputs
         for i in sorted(shared.windows, reverse=True):
             window = self.site.network.layers[chain.layers[i]]
             buffers[window.output] = buffers[window.inputs[0].tensor]
+        for i in shared.fills:
+            copy = self.site.network.layers[chain.layers[i]]
+            buffers[copy.output] = buffers[self.site.network.fills[copy.name][0]]
         for i in reversed(range(len(chain.layers))):
             if i in shared.elided:
                 continue
@@ -226,8 +235,19 @@ class _Writer:
             if lies.map in candidate.reads:
                 found[name] = self.ledger.map(lies.map, step)
                 continue
-            found[name] = self.ledger.row_input(step, lies, need, recipe.depth, chain.cuts, program)
+            found[name] = self.ledger.row_input(
+                step, lies, need, recipe.depth, chain.cuts, program, self._loaded(chain, lies)
+            )
         return found
+
+    def _loaded(self, chain: Chain, lies: Lies) -> Channels:
+        """What comes from DRAM of a map that is streamed: not the border that a band kept."""
+        network = self.site.network
+        fills = (network.fills.get(network.layers[index].name) for index in chain.layers)
+        border = next((f[1] for f in fills if f is not None and f[0] == lies.tensor), None)
+        if border is None or lies.channels is None:
+            return lies.channels
+        return border[1], lies.channels[1]
 
     def _outputs(
         self, step: int, candidate: Candidate, recipe: Recipe, chain: Chain, program: Program,

@@ -89,15 +89,19 @@ class Ledger:
         return self.add(kind, name, held, row_bytes, step, step + 1, channels)
 
     def row_input(
-        self, step: int, lies: Lies, need: Rows, depth: int, cuts: Cuttings, program: Program
-    ) -> int:
-        """A map streamed by rows, all its channels or those of a slice or piece."""
+        self, step: int, lies: Lies, need: Rows, depth: int, cuts: Cuttings, program: Program,
+        moved: Channels = None,
+    ) -> int:  # fmt: skip
+        """A map streamed by rows, all its channels or those of a slice or piece.
+
+        Of these, no others than `moved` come from DRAM.
+        """
         extent = self.site.network.tensors[lies.tensor].rows
         loads, held = streamed_rows(need, extent, depth, cuts)
         buffer = self.row_buffer("input", step, lies.tensor, int(held[0]), lies.channels)
         for tile, rows in row_spans(loads):
             program.loads[tile].append(
-                self.moves.map("load", lies.map, buffer, step, tile, rows, lies.channels)
+                self.moves.map("load", lies.map, buffer, step, tile, rows, moved or lies.channels)
             )
         return buffer
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from spm_opt.constraints import Constraints
+from spm_opt.graph.bands import border_joins, border_maps
 from spm_opt.schedule import Buffer, Claims, Schedule
 from spm_opt.units import align_up, format_bytes, format_energy
 
@@ -215,14 +216,12 @@ def _bands_row(figures: SolveFigures) -> list[tuple[str, str]]:
 
 
 def pinned_map_count(schedule: Schedule) -> int:
-    """Feature maps held whole in SPM past the step that first fills them."""
-    return len(
-        {
-            buffer.tensor
-            for buffer in schedule.buffers
-            if buffer.kind == "map" and buffer.end_step > buffer.first_step + 1
-        }
-    )
+    """Feature maps held whole in SPM past the step that first fills them.
+
+    Borders of bands are no maps of the network.
+    """
+    held = (b for b in schedule.buffers if b.kind == "map" and b.end_step > b.first_step + 1)
+    return len({buffer.tensor for buffer in held} - border_maps(schedule.network))
 
 
 def spm_load_bytes(schedule: Schedule) -> int:
@@ -248,6 +247,7 @@ def alias_bytes(schedule: Schedule) -> AliasBytes:
     # what bands are joined from, and see of a map, nobody would copy
     done = {command.layer for command in schedule.computes} | network.windows
     done |= {f"{run.layers[-1]}#join" for run in schedule.bands}
+    done |= border_joins(network)
     idle = [layer.output for layer in network.layers if layer.name not in done]
     return AliasBytes(
         in_place=sum(b.size_bytes for b in schedule.buffers if b.shares is not None),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.graph.bands import is_window
+from spm_opt.graph.bands import copies_beside, is_window
 from spm_opt.graph.network import Layer, Network
 from spm_opt.graph.ops import RowMap, row_axis
 from spm_opt.units import ceil_div
@@ -255,6 +255,8 @@ def grow_chain(network: Network, chain: Chain, index: int, halo: str, complete: 
     layer = network.layers[index]
     if is_window(network, layer):
         return _seen_through(network, chain, index)
+    if copies_beside(network, layer):
+        return beside_chain(network, chain, index, chain.needs[_shown_by(network, layer)])
     needs = dict(chain.needs)
     need = needs.pop(layer.output)
     new = fresh(need, layer.rows, complete, chain.cuts)
@@ -288,6 +290,33 @@ def _seen_through(network: Network, chain: Chain, index: int) -> Chain:
         chain.cuts, (*chain.layers, index), (*chain.computed, Rows(none, none)),
         (*chain.read, (need,)), (*chain.held, np.zeros_like(chain.cuts.starts)),
         (*chain.low, need.begin), needs,
+    )  # fmt: skip
+
+
+def _shown_by(network: Network, layer: Layer) -> str:
+    """The map whose border a layer copies: its rows are those that it copies, as they come."""
+    if layer.name in network.fills:
+        return network.fills[layer.name][0]
+    window = network.layers[network.producer[layer.inputs[0].tensor]]
+    return window.inputs[0].tensor
+
+
+def beside_chain(network: Network, chain: Chain, index: int, need: Rows) -> Chain:
+    """`chain` with a layer in front that copies rows of a map as they come, as nobody asks it to.
+
+    Parameters
+    ----------
+    need : Rows
+        Rows of that map that the tiles need.
+    """
+    layer, needs = network.layers[index], dict(chain.needs)
+    own = fresh(need, layer.rows, complete=False, cuts=chain.cuts)
+    source = layer.inputs[0].tensor
+    read = needed(layer.input_rows(0), own, network.tensors[source].rows)
+    needs[source] = hull(needs.get(source), read)
+    return Chain(
+        chain.cuts, (*chain.layers, index), (*chain.computed, own), (*chain.read, (read,)),
+        (*chain.held, np.zeros_like(chain.cuts.starts)), (*chain.low, own.begin), needs,
     )  # fmt: skip
 
 

@@ -7,126 +7,30 @@ import io
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
 
 import pytest
+from bands_fixture import CHAINS, plans, require_prices, run_programs, schedules, wide_world
 from draws import quick_of
-from emitted import COMPILER, Batch, drawn_inputs
-from plan_fixture import (
-    World,
-    make_world,
-    random_chip,
-    random_decision,
-    random_network,
-    schedule_of,
-    with_capacity,
-)
-from values_oracle import run as computed
+from emitted import COMPILER
+from plan_fixture import random_decision
 
-from spm_opt import fusion_bands
 from spm_opt.banding import BandConflictError, beside_bands, clashing, in_bands
 from spm_opt.commands import lower
-from spm_opt.decision import Decision
-from spm_opt.emit.c_project import emit_project
 from spm_opt.errors import GraphError, InputError
 from spm_opt.formats.schedule_json import schedule_from_json, schedule_to_json
 from spm_opt.formats.tables import layers_csv
 from spm_opt.graph.bands import Bands, banded, source_names
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
-from spm_opt.layout import lay_out
-from spm_opt.layout_space import rectangles
 from spm_opt.program import emit_c, run_c
 from spm_opt.report import solve_figures
-from spm_opt.schedule import Schedule
-from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
 from spm_opt.verify import verify
 from spm_opt.verify.commands import verify_commands
 
-#: of networks of every sort; and of chains on wide maps
-CHAINS = range(2000, 2012)
 #: those that draw bands of every sort in little time; the others are heavy
 SEEDS = (0, 1, 3, 7, 11, 13, 16, 21, 24, 27, 31, 34, 2001, 2003, 2004, 2005, 2008, 2011)
 ALL_SEEDS = quick_of(SEEDS, (*range(36), *CHAINS))
-
-
-def wide_world(seed: int) -> World:
-    """A world in which every run that can be cut is cut, however narrow its maps."""
-    rng = random.Random(seed)
-    if seed < CHAINS[0]:
-        network = random_network(rng, layers=7, images=rng.choice([1, 1, 1, 2]), widths=(6, 9, 13))
-    else:
-        network = random_chain(rng)
-    chip = random_chip(rng, network, rng.choice([1.0, 2.0, 4.0]))
-    patch = pytest.MonkeyPatch()
-    patch.setattr(fusion_bands, "LEAST_COLUMNS", 1)
-    patch.setattr(fusion_bands, "WORTH", 0)
-    try:
-        return make_world(network, chip, prune=False, cuts=seed % 3 > 0, bands=True)
-    finally:
-        patch.undo()
-
-
-def random_chain(rng: random.Random) -> Network:
-    """Windows behind windows on a wide map, now and then with a sum across two of them."""
-    b = NetworkBuilder("chain")
-    x = b.input("x", (1, rng.randint(1, 3), rng.randint(4, 7), rng.randint(18, 34)))
-    for _ in range(rng.randint(2, 4)):
-        sort, before = rng.choice(("conv", "conv", "depthwise", "pool", "sum")), x
-        if sort == "conv":
-            kernel = rng.choice((3, 3, 5))
-            x = b.conv(
-                x, rng.randint(1, 4), kernel, padding="same", stride=rng.choice((1, 1, 1, 2))
-            )
-        elif sort == "depthwise":
-            x = b.depthwise(x, 3, padding=1, activation="relu")
-        elif sort == "pool":
-            x = b.max_pool(x, 3, 1, padding=1)
-        else:
-            x = b.add(b.conv(x, x.shape[1], 3, padding=1), before)
-    b.output(x)
-    return b.build().with_dtype("int8")
-
-
-@cache
-def plans(seed: int) -> tuple[World, tuple[Decision, ...]]:
-    """A world, and decisions in it that have groups in bands."""
-    world, rng = wide_world(seed), random.Random(seed)
-    cut = {
-        part
-        for c in world.problem.candidates
-        if world.recipes[c.recipe].bands
-        for part in range(c.first, c.end)
-    }
-    problem = world.problem.only(
-        lambda c: bool(world.recipes[c.recipe].bands) or not cut.issuperset(range(c.first, c.end))
-        or rng.random() < 0.05
-    )  # fmt: skip
-    world = replace(world, problem=problem)
-    found = (random_decision(rng, problem) for _ in range(4))
-    return world, tuple(d for d in found if d is not None and _told(world, d))
-
-
-def _told(world: World, decision: Decision) -> bool:
-    try:
-        told = in_bands(world.site, world.problem, world.recipes, decision)
-    except BandConflictError:
-        return False
-    return bool(told.site.bands)
-
-
-@cache
-def schedules(seed: int) -> tuple[Schedule, ...]:
-    """Schedules of these decisions, with as much space as first fit takes."""
-    world, decisions = plans(seed)
-    size = world.site.hardware.spm.capacity_bytes
-    roomy = replace(
-        world, site=replace(world.site, hardware=with_capacity(world.site.hardware, 4 * size))
-    )
-    found = (schedule_of(roomy, decision, wide=seed % 2 > 0) for decision in decisions)
-    return tuple(schedule for schedule in found if schedule is not None)
 
 
 @pytest.mark.parametrize("seed", ALL_SEEDS)
@@ -154,6 +58,10 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
                     continue
                 first, end = recipe.positions
                 found[f"layers {min(end - first, 3)}"] += 1
+                found["borders"] += len(recipe.kept)
+                found["borders of inputs"] += any(
+                    world.site.map_index[name] in candidate.streams for name in recipe.kept
+                )
                 found["keeps"] += bool(candidate.keeps)
                 found["reads"] += bool(candidate.reads)
                 found["both"] += bool(candidate.keeps and candidate.stores)
@@ -162,7 +70,8 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
                     found[world.site.layer_at(position).op.kind] += 1
     expected = {
         "layers 1", "layers 2", "layers 3", "keeps", "reads", "both", "two inputs", "conv", "pool",
-        "binary", "unary", "concat", "resize", "conv_transpose", "softmax",
+        "binary", "unary", "concat", "resize", "conv_transpose", "softmax", "borders",
+        "borders of inputs",
     }  # fmt: skip
     assert {kind for kind in expected if not found[kind]} == set()
 
@@ -171,48 +80,7 @@ def test_the_lot_draws_bands_of_every_sort() -> None:
 def test_bands_take_the_space_and_move_the_bytes_of_their_candidate(seed: int) -> None:
     world, decisions = plans(seed)
     for decision in decisions:
-        told = in_bands(world.site, world.problem, world.recipes, decision)
-        layout = lay_out(told.site, told.problem, told.recipes, told.decision)
-        spans = steps_of(world, decision)
-        for k, steps in zip(decision.candidates, spans, strict=True):
-            candidate = world.problem.candidates[k]
-            if not world.recipes[candidate.recipe].bands:
-                continue
-            programs = [layout.programs[step] for step in steps]
-            moves = [t for p in programs for tile in (*p.loads, *p.stores) for t in tile]
-            constants = sum(
-                world.problem.weights[part].moved_bytes
-                for part in range(candidate.first, candidate.end)
-            )
-            assert sum(t.moved_bytes for t in moves) + constants == candidate.dram_bytes
-            cycles = [c.end_cycle for p in programs for tile in p.computes for c in tile]
-            assert sum(cycles) == candidate.compute_cycles
-            begun = sum(
-                world.problem.maps[t].size_bytes
-                for t in candidate.keeps
-                if candidate.first <= world.problem.maps[t].birth
-            )
-            spaces = [own_bytes(layout.buffers, step) for step in steps]
-            assert max(spaces) + begun == candidate.work_bytes
-
-
-def steps_of(world: World, decision: Decision) -> list[range]:
-    """Steps that each group of a decision became."""
-    found: list[range] = []
-    for k in decision.candidates:
-        begin = found[-1].stop if found else 0
-        bands = world.recipes[world.problem.candidates[k].recipe].bands
-        found.append(range(begin, begin + max(1, len(bands) - 1)))
-    return found
-
-
-def own_bytes(buffers, step: int) -> int:
-    """Bytes of what lives in one step alone, constants left out."""
-    plain = [b for b in buffers if b.kind not in ("weights", "map")]
-    numbers = {id(b): i for i, b in enumerate(buffers)}
-    known = {numbers[id(b)]: i for i, b in enumerate(plain)}
-    again = [replace(b, shares=None if b.shares is None else known.get(b.shares)) for b in plain]
-    return sum(r.size for r in rectangles(again)[0] if (r.begin, r.end) == (step, step + 1))
+        require_prices(world, decision)
 
 
 def test_no_band_cuts_what_takes_slices_of_constants_without_loops() -> None:
@@ -236,32 +104,20 @@ def test_no_band_cuts_what_takes_slices_of_constants_without_loops() -> None:
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 def test_programs_in_bands_compute_what_the_network_does(objects, tmp_path) -> None:
-    run_programs(objects, tmp_path, SEEDS)
+    run_some(objects, tmp_path, SEEDS)
 
 
 @pytest.mark.heavy
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc or clang)")
 @pytest.mark.parametrize("seeds", [CHAINS, *(range(n, n + 40) for n in range(0, 1040, 40))])
 def test_many_programs_in_bands(objects, tmp_path, seeds: Sequence[int]) -> None:
-    run_programs(objects, tmp_path, seeds)
+    run_some(objects, tmp_path, seeds)
 
 
-def run_programs(objects, folder, seeds: Sequence[int]) -> None:
-    batch = Batch(objects, folder)
-    made = []
-    for seed in seeds:
-        for schedule in schedules(seed)[:1]:
-            network = schedule.origin
-            values, inputs = draw_values(network, seed), drawn_inputs(network, seed)
-            batch.add(schedule, emit_project(schedule, values), inputs)
-            made.append((seed, schedule, computed(network, values, inputs)))
+def run_some(objects, folder, seeds: Sequence[int]) -> None:
+    made = [(seed, schedule) for seed in seeds for schedule in schedules(seed)[:1]]
     assert len(made) > len(seeds) // 3
-    for (seed, schedule, wanted), ran in zip(made, batch.run(), strict=True):
-        assert ran.dram_bytes == schedule.claims.dram_bytes, seed
-        assert ran.macs <= schedule.claims.macs + schedule.claims.recomputed_macs, seed
-        for mode, outputs in ran.outputs.items():
-            for name, array in outputs.items():
-                assert (array == wanted[name]).all(), (seed, mode, name)
+    run_programs(objects, folder, made)
 
 
 # --------------------------------------------------------------------------- the network

@@ -269,6 +269,10 @@ class Network:
     columnar: tuple[str, ...] = ()
     #: layers that only say which columns of a map others read (`spm_opt.graph.bands`)
     windows: frozenset[str] = frozenset()
+    #: layers that copy a border of a map for the next band: nobody in their own reads it
+    keepers: frozenset[str] = frozenset()
+    #: layers that copy such a border into columns of a map from outside, whose others are loaded
+    fills: Mapping[str, tuple[str, tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rule in _RULES:

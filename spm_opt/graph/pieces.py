@@ -153,6 +153,9 @@ def pieces(network: Network) -> Mapping[tuple[str, str], Channels]:
         taken = taken_channels(network, layer)
         if taken is not None:
             direct[layer.output][layer.inputs[0].tensor] = taken
+        if layer.name in network.fills:
+            holder, columns = network.fills[layer.name]
+            direct[layer.output][holder] = columns
     found: dict[tuple[str, str], Channels] = {}
     for tensor in direct:
         reached, left = {tensor}, [(tensor, 0)]

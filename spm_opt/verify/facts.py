@@ -144,6 +144,10 @@ class Facts:
         low, high = whole if channels is None else channels
         return low - begin, high - begin
 
+    def fills(self, layer: Layer) -> bool:
+        """Whether a layer copies a border into a map from outside."""
+        return layer.name in self.schedule.network.fills
+
     def layout(self, tensor: str) -> ChannelLayout:
         """How one row of a map is laid."""
         network = self.schedule.network

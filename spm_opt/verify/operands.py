@@ -49,9 +49,11 @@ def _compute_problems(facts: Facts, command: Compute) -> Iterator[str]:
         elif not _holds_channels(facts, buffer, operand.tensor, wanted):
             yield f"reads channels that buffer {buffer.name!r} does not hold"
     output = buffers[command.output]
+    # a border that an earlier band kept lies beside what is loaded of its map
+    writable = (*_WRITABLE, "input") if facts.fills(layer) else _WRITABLE
     if not facts.finishes(command):
         pass  # partial sums: see `spm_opt.verify.sums`
-    elif output.kind not in _WRITABLE or not facts.lies_in(layer.output, output.tensor):
+    elif output.kind not in writable or not facts.lies_in(layer.output, output.tensor):
         yield f"writes {layer.output!r} to buffer {output.name!r}, which {_holds(output)}"
     elif not _holds_channels(facts, output, layer.output, command.channels):
         yield f"writes channels that buffer {output.name!r} does not hold"

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Final
 
+from spm_opt.errors import GraphError
+from spm_opt.graph.bands import banded
 from spm_opt.graph.network import Layer
 from spm_opt.graph.pieces import copy_free
 from spm_opt.graph.sums import reduction
@@ -45,6 +47,7 @@ def malformed(schedule: Schedule) -> Iterator[str]:
     if schedule.version != FORMAT_VERSION:
         yield f"the schedule has version {schedule.version}, only {FORMAT_VERSION} is known"
     yield from _network_limits(schedule)
+    yield from _network_in_bands(schedule)
     layers = {layer.name: layer for layer in schedule.network.layers}
     for index, step in enumerate(schedule.steps):
         yield from _step(f"step {index}", step, layers)
@@ -123,6 +126,19 @@ def _network_limits(schedule: Schedule) -> Iterator[str]:
             yield f"tensor {name!r} of shape {tensor.shape} is too large to be checked"
     if schedule.hardware.spm.capacity_bytes > _LARGEST:
         yield "the scratchpad is too large to be checked"
+
+
+def _network_in_bands(schedule: Schedule) -> Iterator[str]:
+    """Bands, windows and borders are those of the network that was given."""
+    if not schedule.bands:
+        return
+    try:
+        network = banded(schedule.origin, schedule.bands).network
+    except GraphError as error:
+        yield f"the bands cannot be those of the network: {error}"
+        return
+    if network != schedule.network:
+        yield "the network is not the one that its bands make"
 
 
 def _step(where: str, step: Step, layers: dict[str, Layer]) -> Iterator[str]:

@@ -166,12 +166,12 @@ class _Teller:
         site, network = self.site, self.site.network
         columnar, used = set(network.columnar), {*candidate.reads, *candidate.streams}
         made = {*candidate.keeps, *candidate.stores}
-        cuts = recipe.part is not None and recipe.part.channels is not None
-        if (cuts or recipe.axis in ("channels", "blocks")) and columnar & {
-            site.map_names[t] for t in used | made
-        }:
-            raise BandConflictError
         layers = [site.layer_at(p) for p in range(*recipe.positions)]
+        cuts = recipe.part is not None and recipe.part.channels is not None
+        if cuts or recipe.axis in ("channels", "blocks"):
+            names = {site.map_names[t] for t in used | made} - self._read_whole(layers)
+            if columnar & names:
+                raise BandConflictError
         inside = {layer.output for layer in layers}
         for name in {o.tensor for layer in layers for o in layer.inputs} - inside:
             place = site.read_from.get(name)
@@ -187,6 +187,15 @@ class _Teller:
                 and (place is None or place.map not in made)
             ):
                 raise BandConflictError
+
+    def _read_whole(self, layers: list[Layer]) -> set[str]:
+        """Maps of which every tile and slice of some layers reads all channels."""
+        flags = self.source.network.sliced_reads
+        whole: dict[str, bool] = {}
+        for layer in layers:
+            for operand, own in zip(layer.inputs, flags[layer.name], strict=True):
+                whole[operand.tensor] = whole.get(operand.tensor, True) and not own
+        return {tensor for tensor, all_channels in whole.items() if all_channels}
 
     def _maps(self, numbers: Iterable[int]) -> tuple[int, ...]:
         return tuple(sorted(self._map(t) for t in numbers))

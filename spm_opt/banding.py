@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from spm_opt.decision import Decision
 from spm_opt.fusion import Recipe
 from spm_opt.graph.bands import Banded, Bands, banded
-from spm_opt.graph.network import Layer
+from spm_opt.graph.network import Layer, Network
 from spm_opt.parts import Part
 from spm_opt.problem import Candidate, Problem
 from spm_opt.site import Site, feature_maps, make_site, weight_loads
@@ -55,18 +55,22 @@ def in_bands(site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision
     return _Teller(site, problem, recipes, decision, cut).told()
 
 
-def clashing(problem: Problem, recipes: tuple[Recipe, ...], decision: Decision) -> frozenset[int]:
+def clashing(
+    site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
+) -> frozenset[int]:
     """Maps that a group in bands of `decision` cuts, and of which another group cuts channels."""
     chosen = [problem.candidates[k] for k in decision.candidates]
     cut = _maps_in_bands(chosen, recipes)
-    return cut & {t for c in chosen if _cuts_channels(recipes[c.recipe]) for t in _touched(c)}
+    return cut & {t for c in chosen for t in _by_channels(site, site.network, c, recipes[c.recipe])}
 
 
-def beside_bands(problem: Problem, recipes: tuple[Recipe, ...], decision: Decision) -> Problem:
+def beside_bands(
+    site: Site, problem: Problem, recipes: tuple[Recipe, ...], decision: Decision
+) -> Problem:
     """`problem` without what cuts the channels of maps that bands of `decision` cut."""
     cut = _maps_in_bands([problem.candidates[k] for k in decision.candidates], recipes)
     return problem.only(
-        lambda c: not _cuts_channels(recipes[c.recipe]) or cut.isdisjoint(_touched(c))
+        lambda c: cut.isdisjoint(_by_channels(site, site.network, c, recipes[c.recipe]))
     )
 
 
@@ -78,9 +82,31 @@ def _touched(candidate: Candidate) -> tuple[int, ...]:
     return (*candidate.reads, *candidate.streams, *candidate.keeps, *candidate.stores)
 
 
-def _cuts_channels(recipe: Recipe) -> bool:
-    """Whether a group needs channels of its maps one after another."""
-    return recipe.axis != "rows" or (recipe.part is not None and recipe.part.channels is not None)
+def _by_channels(
+    site: Site, network: Network, candidate: Candidate, recipe: Recipe
+) -> frozenset[int]:
+    """Maps of which a group in one piece takes some channels at a time.
+
+    The layers are those of `site`; their operators are asked for in `network`, which may be the
+    one that the site's was made of.
+    """
+    sliced = recipe.part is not None and recipe.part.channels is not None
+    if recipe.bands or (recipe.axis == "rows" and not sliced):
+        return frozenset()
+    touched = frozenset(_touched(candidate))
+    if recipe.axis == "sums":
+        return touched
+    layers = [site.layer_at(position) for position in range(*recipe.positions)]
+    return touched - {site.map_index[tensor] for tensor in _read_whole(network, layers)}
+
+
+def _read_whole(network: Network, layers: list[Layer]) -> set[str]:
+    """Maps of which every tile and slice of some layers reads all channels."""
+    whole: dict[str, bool] = {}
+    for layer in layers:
+        for operand, own in zip(layer.inputs, network.sliced_reads[layer.name], strict=True):
+            whole[operand.tensor] = whole.get(operand.tensor, True) and not own
+    return {tensor for tensor, all_channels in whole.items() if all_channels}
 
 
 class _Teller:
@@ -194,10 +220,11 @@ class _Teller:
     def _check(self, candidate: Candidate, recipe: Recipe) -> None:
         """No channels of a map that is cut into columns, and every map where it is looked for."""
         site, network = self.site, self.site.network
-        columnar, used = set(network.columnar), {*candidate.reads, *candidate.streams}
-        made = {*candidate.keeps, *candidate.stores}
-        if _cuts_channels(recipe) and columnar & {site.map_names[t] for t in used | made}:
+        if set(network.columnar) & {
+            site.map_names[t] for t in _by_channels(site, self.source.network, candidate, recipe)
+        }:
             raise BandConflictError
+        used, made = {*candidate.reads, *candidate.streams}, {*candidate.keeps, *candidate.stores}
         layers = [site.layer_at(p) for p in range(*recipe.positions)]
         inside = {layer.output for layer in layers}
         for name in {o.tensor for layer in layers for o in layer.inputs} - inside:

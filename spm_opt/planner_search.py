@@ -272,9 +272,10 @@ class Search:
         there may be a plan with these bands, where the optimum is none.
         """
         decision = solved.decision
-        if decision is None or not clashing(problem, self.world.recipes, decision):
+        site, recipes = self.world.site, self.world.recipes
+        if decision is None or not clashing(site, problem, recipes, decision):
             return solved
-        beside = beside_bands(problem, self.world.recipes, decision)
+        beside = beside_bands(site, problem, recipes, decision)
         found = solve_dynamic(beside, self.prices(beside), self._followed, self.clock.over)
         if found.decision is None:
             return solved

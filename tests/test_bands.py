@@ -207,14 +207,14 @@ def test_bands_beside_slices_of_a_map_give_way_to_bands_alone() -> None:
     for seed in range(40):
         world = wide_world(seed)
         decision = random_decision(random.Random(seed), world.problem)
-        if decision is None or not clashing(world.problem, world.recipes, decision):
+        if decision is None or not clashing(world.site, world.problem, world.recipes, decision):
             continue
         clashes += 1
         with pytest.raises(BandConflictError):
             in_bands(world.site, world.problem, world.recipes, decision)
-        beside = beside_bands(world.problem, world.recipes, decision)
+        beside = beside_bands(world.site, world.problem, world.recipes, decision)
         assert set(beside.candidates) < set(world.problem.candidates)
         kept = random_decision(random.Random(seed), beside)
         if kept is not None:
-            assert not clashing(beside, world.recipes, kept)
+            assert not clashing(world.site, beside, world.recipes, kept)
     assert clashes

@@ -27,6 +27,7 @@ from runs_fixture import (
 from values_oracle import run as computed
 
 import spm_opt
+from spm_opt.banding import BandConflictError
 from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
 from spm_opt.fusion import Recipe
@@ -75,6 +76,9 @@ def test_counts_are_those_of_a_walk_over_elements(axis: str, seed: int) -> None:
         work = sum(b.size_bytes for b in plan.schedule.buffers if b.first_step == 0)
         read = sum(network.tensors[name].size_bytes for name in reads(plan))
         assert plan.candidate.work_bytes == work - read
+        # no claim for constants ahead of the step takes less than the smallest of their buffers
+        streams = [b.size_bytes for b in plan.schedule.buffers if b.kind == "weight_stream"]
+        assert plan.candidate.overlap.constants_bytes == min(streams, default=0)
         again = sum(done(network, tile) for tile in walk) - network.macs
         assert plan.schedule.claims.recomputed_macs >= max(0, again)
 
@@ -241,6 +245,45 @@ def test_what_others_read_is_kept_or_stored_as_well() -> None:
         kinds.update(buffer.kind for buffer in buffers[:1])
     assert kinds["map"] > 3
     assert kinds["channel_output"] > 3
+
+
+def banded_then(second: str) -> Iterator[Schedule | None]:
+    """Plans of conv and pool in bands, then a run in channel tiles; None where they conflict."""
+    b = NetworkBuilder("bands", dtype="int8")
+    y = b.conv(b.input("x", (1, 4, 12, 64)), 8, 3, padding=1, name="conv")
+    y = b.max_pool(y, 2, name="pool")
+    y = b.conv(y, 8, 1, name="second", groups=8 if second == "depthwise" else 1)
+    b.output(b.max_pool(y, 2, name="behind"))
+    found = world(b.build(), 4000)
+    recipes = found.recipes
+    wanted = {(0, 2): "rows", (2, 4): "channels"}
+    problem = found.problem.only(
+        lambda c: (
+            wanted.get(recipes[c.recipe].positions) == recipes[c.recipe].axis
+            and bool(recipes[c.recipe].bands) == (c.first == 0)
+        )
+    )
+    rng = random.Random(0)
+    for _ in range(8):
+        decision = random_decision(rng, problem)
+        assert decision is not None
+        try:
+            yield schedule_of(replace(found, problem=problem), decision)
+        except BandConflictError:
+            yield None
+
+
+def test_a_run_reads_whole_what_bands_have_made() -> None:
+    made = [schedule for schedule in banded_then("dense") if schedule is not None]
+    assert made
+    for schedule in made:
+        assert schedule.bands
+        assert {step.axis for step in schedule.steps} == {"rows", "channels"}
+        assert verify(schedule) == ()
+
+
+def test_a_run_cannot_read_channels_of_what_bands_have_made() -> None:
+    assert all(schedule is None for schedule in banded_then("depthwise"))
 
 
 def mutated(schedule: Schedule, n: int, **changes: object) -> Schedule:

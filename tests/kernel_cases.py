@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -528,6 +529,7 @@ def _batches(dtype: str) -> list[Case]:
     ]  # fmt: skip
 
 
+@cache
 def batch_cases() -> list[Case]:
     """Cases of several images, whose rows lie image by image wherever a network's would."""
     found = []
@@ -550,6 +552,7 @@ def in_images(found: Case, name: str) -> Case:
     return replace(found, name=name, network=network)
 
 
+@cache
 def all_cases() -> list[Case]:
     """Every case, float32 and integer."""
     found = []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from emitted import COMPILER, Batch, drawn_inputs
 from plan_fixture import World, random_decision, schedule_of
+from schedule_fixture import partial_sums
 
 import spm_opt
 from spm_opt.api import load_hardware
@@ -31,6 +32,8 @@ from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
 from spm_opt.verify import verify
 from spm_opt.verify.commands import verify_commands
+from spm_opt.verify.engines import read_bytes
+from spm_opt.verify.facts import facts_of
 
 CHIP = {"spm.alignment": "16", "dram.burst": "16"}
 
@@ -60,7 +63,7 @@ def product(rows: int = 16, dtype: str = "int8", inner: int = 256) -> Network:
 def world(network: Network, capacity: str = "8 KiB", tiles: int = 64, **overrides: str) -> World:
     """The candidates of the first layer, and of the second those with sums in few `tiles`."""
     hardware = load_hardware("mobile_npu", {"spm.capacity": capacity, **CHIP, **overrides})
-    made = make_world(network, hardware, SolveParams(), "source", (0, 1))
+    made = make_world(network, hardware, SolveParams(objective="energy"), "source", (0, 1))
     (_, edge), (_, end) = made.site.spans
     part = replace(made.site.parts[edge], channels=None)
 
@@ -260,6 +263,38 @@ def test_plans_pass_both_checkers_and_the_simulator(name: str) -> None:
         simulation = simulate(stream, schedule.hardware)
         assert simulation.latency_cycles == schedule.claims.latency_cycles
         assert simulation.dram_bytes == schedule.claims.dram_bytes
+
+
+@pytest.mark.parametrize("name", ["conv", "groups", "product"])
+def test_energy_of_a_plan_is_that_of_its_candidates(name: str) -> None:
+    """Priced tile by tile by the planner, added up command by command by the checker."""
+    network, capacity = CASES[name]
+    found, rng, count = world(network, capacity, 256), random.Random(1), 0
+    for _ in range(60):
+        decision = random_decision(rng, found.problem)
+        if decision is None or decision.reloads:
+            continue
+        schedule = schedule_of(found, decision)
+        if schedule is not None:
+            energy = schedule.claims.energy
+            assert energy is not None
+            assert verify(schedule) == ()
+            known = sum(found.problem.candidates[k].energy_fj for k in decision.candidates)
+            assert energy.total_fj - energy.leakage_fj == known
+            count += 1
+        if count == 2:
+            return
+    pytest.fail("no plan")
+
+
+def test_sums_are_read_and_written_in_the_scratchpad() -> None:
+    """By hand: of `partial_sums`, the first slice writes its sums, the second reads them."""
+    schedule = partial_sums()
+    facts = facts_of(schedule)
+    read = [read_bytes(facts, command) for command in schedule.computes[1:]]
+    # rows of four channels, four kernels of 36 bytes, of 40 with the bias; 256 sums of 4 bytes
+    assert read == [256 + 144, 256 + 160 + 1024]
+    assert [facts.sums_bytes(command) for command in schedule.computes[1:]] == [1024, 1024]
 
 
 def test_partial_sums_save_bytes_where_neither_input_nor_constants_fit() -> None:

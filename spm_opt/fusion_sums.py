@@ -10,7 +10,7 @@ Blocks are stripes of rows outside, ranges of output channels inside; a tile is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -38,6 +38,7 @@ from spm_opt.parts import Part
 from spm_opt.parts_space import channel_count
 from spm_opt.site import Site
 from spm_opt.tiling import (
+    STRIPE_COUNTS,
     Chain,
     Cuttings,
     Ints,
@@ -52,10 +53,14 @@ from spm_opt.tiling import (
 
 #: constants, and inputs, that take more than this part of the scratchpad are worth dividing
 WORTH: Final = Fraction(1, 4)
+#: a block that loads more than another takes no more than this part of its space
+STEP: Final = Fraction(3, 4)
 #: most stripes of rows, each of which loads all constants
 STRIPES: Final = 16
 #: most tiles of a layer
-TILES: Final = 1024
+TILES: Final = 4096
+#: more bytes than any layer loads
+_ANY: Final = 2**62
 #: least input channels of a slice: of a convolution, and of a product, whose runs are these
 LEAST: Final = {False: 4, True: 64}
 
@@ -133,13 +138,19 @@ def sum_groups(site: Site, position: int) -> Iterator[Group]:
     for span, part in spans:
         first, last = part.channels or (0, channel_count(layer))
         room = site.hardware.spm.capacity_bytes * WORTH
-        groups = (last - first) // known.outputs or 1
-        inputs = site.network.tensors[layer.inputs[0].tensor].size_bytes // (
-            channel_count(layer) // known.outputs
-        )
-        if (last - first) * known.channel_bytes > room and inputs * groups > room:
-            for (width, count), heights in _shapes(site, layer, known, last - first).items():
-                yield _sum_group(site, position, span, part, heights, width, count)
+        weights = (last - first) * known.channel_bytes
+        inputs = site.network.tensors[layer.inputs[0].tensor].size_bytes
+        inputs = inputs * max(1, (last - first) // known.outputs) // _groups(layer, known)
+        if weights <= room or inputs <= room:
+            continue
+        # slices of output channels, one after the other, read all of the input each
+        most = weights + inputs * (span[1] - span[0]) if span[1] - span[0] > 1 else _ANY
+        for (width, count), heights in _shapes(site, layer, known, last - first, most).items():
+            yield _sum_group(site, position, span, part, heights, width, count)
+
+
+def _groups(layer: Layer, known: Reduction) -> int:
+    return channel_count(layer) // known.outputs
 
 
 # --------------------------------------------------------------------------- shapes
@@ -147,80 +158,97 @@ def sum_groups(site: Site, position: int) -> Iterator[Group]:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows and output channels of a block, its least space, and the bytes that all blocks load."""
+    """Rows and output channels of a block, and slices that fit beside its sums.
+
+    Attributes
+    ----------
+    height, width : int
+    counts : tuple of int
+        Input channels of slices: the most that fit once, and the most that fit twice.
+    space_bytes : int
+        Its sums and output, and the least slice.
+    loaded_bytes : int
+        What all blocks load.
+    """
 
     height: int
     width: int
-    sums_bytes: int
+    counts: tuple[int, ...]
+    space_bytes: int
     loaded_bytes: int
 
 
 def _shapes(
-    site: Site, layer: Layer, known: Reduction, channels: int
+    site: Site, layer: Layer, known: Reduction, channels: int, most_bytes: int
 ) -> Mapping[tuple[int, int], tuple[int, ...]]:
     """Heights to try, tallest first, by output channels of a block and input channels of a slice.
 
-    Of blocks that load more than another and hold no fewer sums, none; of slices the largest two
-    that fit twice beside the sums.
+    Only what loads less than `most_bytes`.
     """
     found: dict[tuple[int, int], list[int]] = {}
-    for block in _worthy(list(_blocks(site, layer, known, channels))):
-        for count in _counts(site, layer, known, block):
-            tiles = len(row_cuttings(layer, (block.height,)).owner)
-            tiles *= -(-channels // block.width) * -(-known.inputs // count)
-            if tiles <= TILES:
-                found.setdefault((block.width, count), []).append(block.height)
+    for block in _worthy(_blocks(site, layer, known, channels), most_bytes):
+        for count in block.counts:
+            found.setdefault((block.width, count), []).append(block.height)
     return {shape: tuple(sorted(heights, reverse=True)) for shape, heights in found.items()}
 
 
+def _worthy(blocks: Iterable[_Block], most_bytes: int) -> Iterator[_Block]:
+    """Those that load least, and less than `most_bytes`; others where they take much less space."""
+    space = None
+    for block in sorted(blocks, key=lambda b: (b.loaded_bytes, b.space_bytes, -b.height)):
+        if space is None or block.space_bytes <= space * STEP:
+            space = block.space_bytes
+            if block.loaded_bytes < most_bytes:
+                yield block
+
+
 def _blocks(site: Site, layer: Layer, known: Reduction, channels: int) -> Iterator[_Block]:
-    """Blocks whose sums take no more than three quarters of the scratchpad."""
-    network, capacity = site.network, site.hardware.spm.capacity_bytes
-    source = network.tensors[layer.inputs[0].tensor]
-    row = slice_row_bytes(network, layer.output, (0, 1))
-    dtype = network.tensors[layer.output].dtype
-    row = row // DTYPE_BYTES[dtype] * sum_bytes(dtype)
-    each = source.row_bytes // (channel_count(layer) // known.outputs)
+    """Blocks beside which some slice fits."""
+    network, source = site.network, site.network.tensors[layer.inputs[0].tensor]
+    dtype, row = network.tensors[layer.output].dtype, slice_row_bytes(network, layer.output, (0, 1))
+    element = row + row // DTYPE_BYTES[dtype] * sum_bytes(dtype)
+    each = slice_row_bytes(network, source.name, (0, 1))
     for height in stripe_heights(layer.rows, layer.images):
         cuts = row_cuttings(layer, (height,))
-        stripes = len(cuts.owner)
-        read = int(needed(layer.input_rows(0), cuts.tiles, source.rows).count.sum())
+        read = needed(layer.input_rows(0), cuts.tiles, source.rows).count
+        stripes, most = len(cuts.owner), int(read.max())
         for width in _widths(min(known.outputs, channels)) if stripes <= STRIPES else ():
             blocks = -(-channels // width)
-            loaded = blocks * read * each + stripes * channels * known.channel_bytes
-            if height * width * row * 4 <= capacity * 3:
-                yield _Block(height, width, height * width * row, loaded)
+            counts = _counts(
+                layer, known, site.hardware.spm.capacity_bytes - height * width * element,
+                most * each + width * known.input_bytes, stripes * blocks,
+            )  # fmt: skip
+            if counts:
+                loaded = blocks * int(read.sum()) * each * known.inputs
+                yield _Block(
+                    height, width, counts,
+                    height * width * element
+                    + LEAST[isinstance(layer.op, Linear)]
+                    * (most * each + width * known.input_bytes),
+                    loaded + stripes * channels * known.channel_bytes,
+                )  # fmt: skip
 
 
 def _widths(channels: int) -> Iterator[int]:
-    """All channels of a group, a half, a quarter ... that fill it evenly."""
-    for shift in range(channels.bit_length()):
-        width = -(-channels // 2**shift)
-        if channels % width == 0 or shift < 4:
-            yield width
+    """Output channels of the blocks of a group, in so many even parts."""
+    widths = {-(-channels // count) for count in STRIPE_COUNTS if count <= channels}
+    yield from sorted(widths, reverse=True)
 
 
-def _worthy(blocks: list[_Block]) -> Iterator[_Block]:
-    """Blocks that load less than all that hold no more sums."""
-    least = None
-    for block in sorted(blocks, key=lambda b: (b.sums_bytes, b.loaded_bytes, -b.height)):
-        if least is None or block.loaded_bytes < least:
-            least = block.loaded_bytes
-            yield block
-
-
-def _counts(site: Site, layer: Layer, known: Reduction, block: _Block) -> list[int]:
-    """Input channels of slices, powers of two, the largest two that fit twice."""
-    network, capacity = site.network, site.hardware.spm.capacity_bytes
-    source = network.tensors[layer.inputs[0].tensor]
-    cuts = row_cuttings(layer, (block.height,))
-    rows = int(needed(layer.input_rows(0), cuts.tiles, source.rows).count.max())
-    each = rows * slice_row_bytes(network, source.name, (0, 1)) + block.width * known.input_bytes
-    output = block.height * block.width * slice_row_bytes(network, layer.output, (0, 1))
-    room = capacity - block.sums_bytes - min(output, capacity // 8)
+def _counts(
+    layer: Layer, known: Reduction, room_bytes: int, each_bytes: int, blocks: int
+) -> tuple[int, ...]:
+    """Input channels of slices, powers of two: the most of which one fits, and of which two do."""
     least = LEAST[isinstance(layer.op, Linear)]
-    counts = [2**n for n in range((known.inputs - 1).bit_length()) if 2**n >= least]
-    return [count for count in counts if 2 * count * each <= room][-2:]
+    counts = [
+        2**n for n in range((known.inputs - 1).bit_length())
+        if 2**n >= least and blocks * -(-known.inputs // 2**n) <= TILES
+    ]  # fmt: skip
+    found = (
+        max((n for n in counts if depth * n * each_bytes <= room_bytes), default=0)
+        for depth in DEPTHS
+    )
+    return tuple(sorted({count for count in found if count}))
 
 
 # --------------------------------------------------------------------------- tiles

@@ -8,6 +8,7 @@ leaves the line. Every choice is priced like any other group, and compared there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +22,7 @@ from spm_opt.graph.network import Layer
 from spm_opt.site import Site
 
 #: numbers of maps that keep their borders that are tried, besides all
-LENGTHS: Final = (0, 1, 2, 3, 5, 8)
+LENGTHS: Final = (0, 1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +88,22 @@ def border_bytes(site: Site, cut: BandCut, kept: Sequence[str]) -> int:
 
 
 def _line(site: Site, layers: Sequence[Layer]) -> list[str]:
-    """Maps of a run by the cycles that a byte of them costs to make or to load, dearest first."""
-    network = site.network
+    """Maps of a run by the cycles that a byte of them costs to make or to load, dearest first.
+
+    Those that are copied twice in no fewer cycles than they are made in stand nowhere.
+    """
+    network, hardware = site.network, site.hardware
     worth: dict[str, Fraction] = {}
     for layer in layers[:-1]:
         tensor = network.tensors[layer.output]
-        cycles = least_cycles(layer, tensor.dtype, site.hardware)
-        worth[layer.output] = Fraction(cycles, tensor.size_bytes)
+        cycles = least_cycles(layer, tensor.dtype, hardware)
+        if cycles * hardware.compute.vector_lanes > 2 * math.prod(tensor.shape):
+            worth[layer.output] = Fraction(cycles, tensor.size_bytes)
     made = {layer.output for layer in layers}
     for layer in layers:
         for operand in layer.inputs:
             if operand.tensor not in made:
-                worth[operand.tensor] = 1 / Fraction(site.hardware.dram.bytes_per_cycle)
+                worth[operand.tensor] = 1 / Fraction(hardware.dram.bytes_per_cycle)
     return sorted(worth, key=lambda tensor: -worth[tensor])
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_opt.fusion_bands import Band, BandedGroup
+from spm_opt.fusion_band_runs import Band, BandedGroup
 from spm_opt.fusion_borders import DEPTHS
 from spm_opt.pipeline import Cut, Spans, pipeline_spans
 from spm_opt.site import Site

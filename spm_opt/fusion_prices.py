@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_opt.fusion_band_prices import BandPricer, band_patterns, pattern_maps
-from spm_opt.fusion_bands import BandedGroup
+from spm_opt.fusion_band_runs import BandedGroup
 from spm_opt.fusion_borders import DEPTHS, Use, patterns
 from spm_opt.fusion_groups import Group, Recipe
 from spm_opt.fusion_sharing import saved_bytes

@@ -52,7 +52,7 @@ def wide_world(seed: int, every: bool = False) -> World:
         network = random_network(rng, layers=7, images=rng.choice([1, 1, 1, 2]), widths=(6, 9, 13))
     else:
         network = random_chain(rng)
-    chip = random_chip(rng, network, rng.choice([1.0, 2.0, 4.0]))
+    chip = random_chip(rng, network, rng.choice([2.0, 4.0] if every else [1.0, 2.0, 4.0]))
     patch = pytest.MonkeyPatch()
     patch.setattr(fusion_bands, "LEAST_COLUMNS", 1)
     patch.setattr(fusion_bands, "WORTH", 0)
@@ -114,12 +114,17 @@ def plans(seed: int, every: bool = False) -> tuple[World, tuple[Decision, ...]]:
         if world.recipes[c.recipe].bands
         for part in range(c.first, c.end)
     }
+    rare = {
+        "plain": 0.05,
+        # most choices keep something, and most plans should where every choice is there
+        "bands": 0.1 if every else 1.0,
+    }
     problem = world.problem.only(
-        lambda c: bool(world.recipes[c.recipe].bands) or not cut.issuperset(range(c.first, c.end))
-        or rng.random() < 0.05
+        lambda c: bool(world.recipes[c.recipe].kept) or not cut.issuperset(range(c.first, c.end))
+        or rng.random() < rare["bands" if world.recipes[c.recipe].bands else "plain"]
     )  # fmt: skip
     world = replace(world, problem=problem)
-    found = (random_decision(rng, problem) for _ in range(4))
+    found = (random_decision(rng, problem) for _ in range(8 if every else 4))
     return world, tuple(d for d in found if d is not None and _told(world, d))
 
 

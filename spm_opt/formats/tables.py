@@ -27,8 +27,8 @@ ALLOCATION_COLUMNS: Final = (
 LAYER_COLUMNS: Final = (
     "first_step", "last_step", "layer", "op", "tiles", "axis", "halo", "cycles",
     "dram_weight_bytes", "dram_feature_map_bytes", "spm_bytes", "macs", "mac_utilisation",
-    "active_pes", "bound_by", "mac_fj", "register_file_fj", "neighbour_fj", "vector_fj", "spm_fj", "dram_fj",
-    "weights_fj", "maps_fj", "energy_fj",
+    "active_pes", "bound_by", "mac_fj", "register_file_fj", "neighbour_fj", "vector_fj", "spm_fj",
+    "dram_fj", "weights_fj", "maps_fj", "energy_fj",
 )  # fmt: skip
 
 
@@ -192,7 +192,8 @@ def _work_cycles(schedule: Schedule, layer: Layer, commands: list[Compute]) -> i
 
 def _active_pes(schedule: Schedule, layer: Layer, commands: list[Compute]) -> int | str:
     """PEs at work in that tile of a layer that has most; nothing where there is no dataflow."""
-    dtype, found = schedule.network.tensors[layer.output].dtype, []
+    dtype = schedule.network.tensors[layer.output].dtype
+    found: list[int] = []
     for part, rows, begin in _tiles(commands):
         counts = array_counts(layer, dtype, schedule.hardware, rows, part, begin)
         found += [] if counts is None else counts["active_pes"].tolist()

@@ -1,7 +1,8 @@
 """A spatial array with its memories, as far as the published models of dataflows look at it.
 
 What stands on the datasheet of such a chip, no formula over a layer (see `spm_opt.cost.spatial`).
-The planner does not read it: it is for layer-by-layer execution as the chip does it.
+It is for layer-by-layer execution as the chip does it; the planner takes what it needs of it as a
+`spm_opt.hardware.PeArray`.
 """
 
 from __future__ import annotations

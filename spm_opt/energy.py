@@ -30,6 +30,7 @@ class Levels:
 
     mac_fj: int = 0
     register_file_fj: int = 0
+    neighbour_fj: int = 0
     vector_fj: int = 0
     spm_fj: int = 0
     dram_fj: int = 0
@@ -39,7 +40,10 @@ class Levels:
     @property
     def total_fj(self) -> int:
         """All levels, leakage left out."""
-        return self.mac_fj + self.register_file_fj + self.vector_fj + self.spm_fj + self.dram_fj
+        return (
+            self.mac_fj + self.register_file_fj + self.neighbour_fj + self.vector_fj + self.spm_fj
+            + self.dram_fj
+        )  # fmt: skip
 
 
 def add_up(found: Iterable[Levels]) -> Levels:
@@ -139,7 +143,7 @@ def _alike(
     )  # fmt: skip
     e = tile_energy(layer, network.tensors[layer.output].dtype, hardware, tiles)
     columns = (
-        e.mac_fj, e.register_fj, e.vector_fj, e.spm_weights_fj + e.spm_maps_fj,
+        e.mac_fj, e.register_fj, e.neighbour_fj, e.vector_fj, e.spm_weights_fj + e.spm_maps_fj,
         np.zeros_like(begin), e.spm_weights_fj, e.spm_maps_fj,
     )  # fmt: skip
     return [Levels(*row) for row in np.stack(columns).T.tolist()]

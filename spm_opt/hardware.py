@@ -7,7 +7,7 @@ No formula over a layer belongs here (see `spm_opt.cost`), and no spelling of a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
@@ -100,13 +100,51 @@ class Unrolling:
 
 
 @dataclass(frozen=True, slots=True)
+class PeArray:
+    """An array of processing elements (PEs) that keeps one dataflow, whatever the layer.
+
+    Attributes
+    ----------
+    kind : str
+        Dataflow: one of `spm_opt.dataflow.KINDS`.
+    rows, columns : int
+        PEs.
+    filter_words, ifmap_words, psum_words : int
+        Scratchpads of one PE.
+    word_bytes : int
+        Of a word that the array holds or moves.
+    """
+
+    kind: str
+    rows: int
+    columns: int
+    filter_words: int
+    ifmap_words: int
+    psum_words: int
+    word_bytes: int
+
+    @property
+    def pes(self) -> int:
+        """PEs of the array."""
+        return self.rows * self.columns
+
+    def with_words(self, per_element: int) -> PeArray:
+        """The array with scratchpads counted in elements of some words, one at least."""
+        filters, inputs, sums = (
+            max(1, words // per_element)
+            for words in (self.filter_words, self.ifmap_words, self.psum_words)
+        )
+        return replace(self, filter_words=filters, ifmap_words=inputs, psum_words=sums)
+
+
+@dataclass(frozen=True, slots=True)
 class ComputeArray:
     """The MAC array and the vector lanes; one tile of one layer at a time.
 
     Attributes
     ----------
     unrollings : tuple of Unrolling
-        The best one is taken for each tile.
+        The best one is taken for each tile; not used where the array keeps a dataflow.
     vector_lanes : int
         Vector operations per cycle.
     cycles_per_mac : mapping of str to int
@@ -114,16 +152,21 @@ class ComputeArray:
         of the plain type of its width (uint8 of int8, bfloat16 of float16), or 1.
     tile_overhead_cycles : int
         Paid by every tile of every layer (descriptor set-up, pipeline fill).
+    dataflow : PeArray or None
+        The array, where MAC nests run under a dataflow instead of an unrolling.
     """
 
     unrollings: tuple[Unrolling, ...]
     vector_lanes: int
     cycles_per_mac: Mapping[str, int] = field(default_factory=dict)
     tile_overhead_cycles: int = 0
+    dataflow: PeArray | None = None
 
     @property
     def macs_per_cycle(self) -> int:
-        """Peak MACs per cycle: the widest unrolling."""
+        """Peak MACs per cycle: PEs of a dataflow's array, or the widest unrolling."""
+        if self.dataflow is not None:
+            return self.dataflow.pes
         peak = 1
         for unrolling in self.unrollings:
             width = 1
@@ -151,6 +194,8 @@ class Energy:
     zero_gating : bool
         Whether a MAC with a zero of the first operand costs neither its own energy nor the reading
         of its operands at the registers.
+    neighbour_fj : int
+        A byte that reaches a processing element over the array, where that keeps a dataflow.
     """
 
     mac_fj: Mapping[str, int]
@@ -160,6 +205,7 @@ class Energy:
     dram_fj: int
     leakage_fj: int
     zero_gating: bool = False
+    neighbour_fj: int = 0
 
     @property
     def transfer_fj(self) -> int:

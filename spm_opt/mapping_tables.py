@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from spm_opt.boxes import Ints
-from spm_opt.cost.compute import cycles_per_mac
+from spm_opt.cost.array_tiles import least_element_cycles
+from spm_opt.cost.nests import cycles_per_mac
 from spm_opt.graph.network import DTYPE_BYTES, Layer
 from spm_opt.graph.ops import Loops
 from spm_opt.hardware import LOOP_DIMENSIONS, Hardware
@@ -306,6 +307,8 @@ def least_per_element(layer: Layer, dtype: str, hardware: Hardware) -> Fraction:
         return Fraction(cycles * layer.rows, rows * total)
     if layer.loops is None:
         return Fraction(layer.vector_ops, total * compute.vector_lanes)
+    if compute.dataflow is not None:
+        return least_element_cycles(layer, layer.loops, dtype, hardware)
     best = min(_least_nest(layer.loops, u.factors) for u in compute.unrollings)
     return best * cycles_per_mac(compute, dtype) / total
 

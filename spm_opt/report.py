@@ -131,6 +131,7 @@ class EnergyFigures(TypedDict):
     total: int
     mac: int
     register_file: int
+    neighbour: int
     vector: int
     spm: int
     dram: int
@@ -167,6 +168,7 @@ def energy_figures(claims: Claims) -> EnergyFigures | None:
         total=energy.total_fj,
         mac=energy.mac_fj,
         register_file=energy.register_file_fj,
+        neighbour=energy.neighbour_fj,
         vector=energy.vector_fj,
         spm=energy.spm_fj,
         dram=energy.dram_fj,
@@ -524,6 +526,7 @@ def _energy_rows(
         ("energy", format_energy(energy["total"])),
         row("MACs", energy["mac"]),
         row("register files", energy["register_file"]),
+        row("between PEs", energy["neighbour"]),
         row("vector unit", energy["vector"]),
         row("SPM", energy["spm"]),
         row("DRAM", energy["dram"]),

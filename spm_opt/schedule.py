@@ -286,13 +286,15 @@ class Provenance:
 class EnergyClaims:
     """Energy of the whole schedule in femtojoules, by level and by tensor kind.
 
-    ``total_fj`` is the sum of the levels ``mac``, ``register_file``, ``vector``, ``spm``, ``dram``
-    and ``leakage``. ``weights_fj`` and ``maps_fj`` share out those of ``spm`` and ``dram``.
+    ``total_fj`` is the sum of the levels ``mac``, ``register_file``, ``neighbour``, ``vector``,
+    ``spm``, ``dram`` and ``leakage``. ``weights_fj`` and ``maps_fj`` share out those of ``spm`` and
+    ``dram``.
     """
 
     total_fj: int
     mac_fj: int
     register_file_fj: int
+    neighbour_fj: int
     vector_fj: int
     spm_fj: int
     dram_fj: int

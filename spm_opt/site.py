@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from spm_opt.cost.array_tiles import filters_at_once
 from spm_opt.cost.compression import map_share
 from spm_opt.cost.compute import least_cycles
 from spm_opt.cost.dram import moved_bytes, transfer_cycles
@@ -230,7 +231,8 @@ def _array_widths(network: Network, hardware: Hardware) -> dict[int, tuple[int, 
         loading = transfer_cycles(hardware.dram, moved_bytes(hardware.dram, layer.weight_bytes))
         dtype = network.tensors[layer.output].dtype
         if layer.loops is not None and least_cycles(layer, dtype, hardware) > loading:
-            found[index] = widths
+            together = filters_at_once(layer, dtype, hardware)
+            found[index] = widths if together is None else (together,) * (together > 1)
     return found
 
 

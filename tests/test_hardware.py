@@ -305,9 +305,16 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
 # overrides
 
 
+DATAFLOW = {
+    "kind": "weight_stationary", "rows": 4, "columns": 8, "word": "1 B",
+    "scratchpads": {"filter": 5, "ifmap": 6, "psum": 7},
+    "regions": {"maps": "32 KiB", "weights": "8 KiB", "bank": "4 KiB"},
+    "exposed_percent": 75,
+    "energy": {"register_file": 1, "neighbour": 2, "buffer": 6, "dram": 200},
+}  # fmt: skip
 ENERGIES = {
     "mac": {"int8": "1 fJ", "int16": "1 fJ"}, "vector": "1 fJ", "register_file": "1 fJ",
-    "spm": "1 fJ", "dram": "1 fJ", "leakage": "1 fJ/cycle",
+    "neighbour": "1 fJ", "spm": "1 fJ", "dram": "1 fJ", "leakage": "1 fJ/cycle",
 }  # fmt: skip
 
 
@@ -328,10 +335,12 @@ ENERGIES = {
         ("compute.vector_lanes", "16", lambda h: h.compute.vector_lanes == 16),
         ("compute.tile_overhead", "5 cycles", lambda h: h.compute.tile_overhead_cycles == 5),
         ("compute.cycles_per_mac.int16", "3", lambda h: h.compute.cycles_per_mac["int16"] == 3),
+        ("compute.dataflow", "weight_stationary", lambda h: h.compute.dataflow is not None),
         ("energy.mac", "1 pJ", lambda h: set(h.energy.mac_fj.values()) == {1000}),
         ("energy.mac.int16", "7 fJ", lambda h: h.energy.mac_fj["int16"] == 7),
         ("energy.vector", "7 fJ", lambda h: h.energy.vector_fj == 7),
         ("energy.register_file", "7 fJ/B", lambda h: h.energy.register_fj == 7),
+        ("energy.neighbour", "7 fJ/B", lambda h: h.energy.neighbour_fj == 7),
         ("energy.spm", "7 pJ/B", lambda h: h.energy.spm_fj == 7000),
         ("energy.dram", "7 pJ", lambda h: h.energy.dram_fj == 7000),
         ("energy.leakage", "7 mW", lambda h: h.energy.leakage_fj == 7000),
@@ -341,7 +350,7 @@ ENERGIES = {
 def test_every_settable_field_can_be_set(
     tmp_path: Path, path: str, text: str, read: Callable[[Hardware], bool]
 ) -> None:
-    file = write(tmp_path, {**GOOD, "energy": ENERGIES})
+    file = write(tmp_path, {**GOOD, "dataflow": DATAFLOW, "energy": ENERGIES})
     assert not (path != "compute.cycles_per_mac.int16" and read(read_hardware(file)))
     assert read(read_hardware(file, {path: text}))
 

@@ -256,7 +256,7 @@ CORRUPTIONS: list[tuple[str, Callable[[], Schedule], Change, str]] = [
         for field in fields(single().claims)
         if field.name != "energy"
     ),
-    ("claim energy", prefetch, claim(energy=EnergyClaims(*range(9))), "hardware does not say it"),
+    ("claim energy", prefetch, claim(energy=EnergyClaims(*range(10))), "hardware does not say it"),
     ("claim macs redone", lambda: fused("recompute"), claim(recomputed_macs=0), "recomputed: 2304"),
     ("objective value", single, made(objective_value=1), "objective value is 1"),
     ("objective", single, made(objective="dram"), "the claimed dram is 1088"),

@@ -12,8 +12,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from spm_opt.cost.compute import cycles_per_mac
+from spm_opt.cost.array_tiles import array_box_cycles, machine
 from spm_opt.cost.exact import Ints, ceil_scaled
+from spm_opt.cost.nests import cycles_per_mac
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Conv, ConvTranspose, Loops, row_axis
 from spm_opt.hardware import ComputeArray, Hardware
@@ -25,8 +26,9 @@ def box_cycles(
     """Cycles of boxes of `layer`'s output.
 
     ``max(work, ceil(read_bytes / SPM bandwidth)) + overhead`` as in `tile_cycles`: the work of a
-    MAC nest is the least over the unrollings of the product of ``ceil(extent / factor)``, that of
-    anything else, and of measured layers, is in proportion to the elements.
+    MAC nest is the least over the unrollings of the product of ``ceil(extent / factor)``, or what
+    the array's dataflow takes; that of anything else, and of measured layers, is in proportion to
+    the elements.
 
     Parameters
     ----------
@@ -43,8 +45,9 @@ def box_cycles(
     elements: Ints = np.ones(1, dtype=np.int64)
     for length in lengths:
         elements = elements * length
-    work = _work(layer, dtype, hardware.compute, lengths, elements)
-    if not layer.measured:
+    work = _work(layer, dtype, hardware, lengths, elements)
+    on_array = layer.loops is not None and hardware.compute.dataflow is not None
+    if not layer.measured and not on_array:
         spm = hardware.spm
         vector = layer.loops is None and spm.vector_bytes_per_cycle is not None
         rate = spm.vector_bytes_per_cycle if vector else spm.bytes_per_cycle
@@ -53,16 +56,19 @@ def box_cycles(
 
 
 def _work(
-    layer: Layer, dtype: str, compute: ComputeArray, lengths: Sequence[Ints], elements: Ints
+    layer: Layer, dtype: str, hardware: Hardware, lengths: Sequence[Ints], elements: Ints
 ) -> Ints:
-    total = math.prod(layer.output_shape)
+    total, compute = math.prod(layer.output_shape), hardware.compute
     if layer.measured:
         rows, cycles = layer.measured[-1]
         return ceil_scaled(elements, Fraction(cycles * layer.rows, rows * total))
     loops = layer.loops
     if loops is None:
         return ceil_scaled(elements, Fraction(layer.vector_ops, total * compute.vector_lanes))
-    return _nest(_extents(layer, loops, lengths), compute) * cycles_per_mac(compute, dtype)
+    extents = _extents(layer, loops, lengths)
+    if compute.dataflow is not None:
+        return array_box_cycles(layer, loops, machine(hardware, compute.dataflow, dtype), extents)
+    return _nest(extents, compute) * cycles_per_mac(compute, dtype)
 
 
 def _nest(extents: dict[str, Ints], compute: ComputeArray) -> Ints:

@@ -14,20 +14,15 @@ from typing import Final
 
 import numpy as np
 
+from spm_opt.cost.array_tiles import array_counts, least_array_cycles
 from spm_opt.cost.exact import Ints, ceil_scaled
+from spm_opt.cost.nests import boxes, cycles_per_mac, share_of
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
 from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad, Unrolling
 
-#: element types that take the rate of another where the hardware does not list them
-SAME_RATE: Final[Mapping[str, str]] = {
-    "uint8": "int8", "bool": "int8", "uint16": "int16", "bfloat16": "float16", "uint32": "int32",
-    "uint64": "int64",
-}  # fmt: skip
-
 #: tiles whose passes are remembered
 _FEW: Final = 4
-
 
 def tile_cycles(
     layer: Layer,
@@ -42,8 +37,10 @@ def tile_cycles(
 
     ``max(work, ceil(read_bytes / SPM bandwidth)) + overhead``, where the work is, for a MAC nest,
     the least over the permitted unrollings of the product of ``ceil(extent / factor)``, and for a
-    vector operator ``ceil(operations / lanes)``. Rows of several images are a nest of the whole
-    images among them and one for the rows of each other: a nest has the same rows of every image.
+    vector operator ``ceil(operations / lanes)``. Where the array keeps a dataflow, a MAC nest takes
+    what `spm_opt.cost.array_tiles` says instead, reading included. Rows of several images are a
+    nest of the whole images among them and one for the rows of each other: a nest has the same rows
+    of every image.
     Measured cycles of a layer replace work and
     bandwidth (a measurement has both in it): those of a tile of as many rows where it was
     measured, else on the line between the nearest two; in proportion to the rows where only one
@@ -71,9 +68,13 @@ def tile_cycles(
     int64 array, shape of `rows`
     """
     first = np.zeros_like(rows) if begin is None else begin
-    work = _work_cycles(layer, dtype, hardware.compute, rows, channels, first)
-    if not layer.measured:
-        work = np.maximum(work, ceil_scaled(read_bytes, 1 / _read_rate(layer, hardware.spm)))
+    counts = array_counts(layer, dtype, hardware, rows, channels, first)
+    if counts is not None:
+        work = counts["cycles"]
+    else:
+        work = _work_cycles(layer, dtype, hardware.compute, rows, channels, first)
+        if not layer.measured:
+            work = np.maximum(work, ceil_scaled(read_bytes, 1 / _read_rate(layer, hardware.spm)))
     cycles: Ints = work + hardware.compute.tile_overhead_cycles
     return np.where(rows > 0, cycles, 0)
 
@@ -109,17 +110,6 @@ def _work_cycles(
     return total
 
 
-def boxes(layer: Layer, rows: Ints, begin: Ints) -> tuple[tuple[Ints, Ints], ...]:
-    """(rows of an image, images) of what tiles have: rows of the first, whole ones, of the last."""
-    if layer.images == 1:
-        return ((rows, np.ones_like(rows)),)
-    one = layer.image_rows
-    head = np.minimum(rows, -begin % one)
-    images, tail = np.divmod(rows - head, one)
-    single = np.ones_like(rows)
-    return (head, single), (np.full_like(rows, one), images), (tail, single)
-
-
 def _measured_cycles(measured: tuple[tuple[int, int], ...], rows: Ints, share: Fraction) -> Ints:
     """Cycles of tiles of `rows`, of a share of the channels, by measurements of some tiles."""
     known = {0: Fraction(0), **{r: Fraction(cycles) for r, cycles in measured}}
@@ -136,15 +126,6 @@ def _measured_cycles(measured: tuple[tuple[int, int], ...], rows: Ints, share: F
     return np.array([found[count] for count in rows.ravel().tolist()], dtype=np.int64).reshape(
         rows.shape
     )
-
-
-def share_of(loops: Loops, cut: str, part: int, all_channels: int) -> dict[str, int]:
-    """Extents of the dimensions that a slice of `part` channels shortens."""
-    if cut == "b":
-        return {"b": loops.b * part // all_channels, "g": loops.g, "k": loops.k}
-    # a slice of a grouped convolution takes whole groups
-    groups = max(1, loops.g * part // all_channels)
-    return {"b": loops.b, "g": groups, "k": loops.g * loops.k * part // all_channels // groups}
 
 
 def _nest_cycles(
@@ -203,12 +184,6 @@ def nest_passes(
     return fixed * passes
 
 
-def cycles_per_mac(compute: ComputeArray, dtype: str) -> int:
-    """Cycles of one MAC in a cell of the array for elements of `dtype`."""
-    rates = compute.cycles_per_mac
-    return rates.get(dtype, rates.get(SAME_RATE.get(dtype, dtype), 1))
-
-
 def whole_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
     """Cycles of the whole layer in one tile, whatever it reads.
 
@@ -223,7 +198,8 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
     """A bound that no cutting of the layer into rows and channel slices can beat.
 
     As `whole_cycles`, with the ceilings of the dimensions that can be cut (images, rows, output
-    channels, groups) left out: what remains is additive over tiles. Never above `whole_cycles`.
+    channels, groups) left out: what remains is additive over tiles. Never above `whole_cycles`. For
+    an array with a dataflow see `spm_opt.cost.array_tiles`.
     """
     loops, compute = layer.loops, hardware.compute
     if layer.measured:
@@ -232,6 +208,8 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
         return ceil(cheapest * layer.rows) + compute.tile_overhead_cycles
     if loops is None:
         return whole_cycles(layer, dtype, hardware)
+    if compute.dataflow is not None:
+        return least_array_cycles(layer, loops, dtype, hardware) + compute.tile_overhead_cycles
     cut = ("oy", "k", "g", layer.op.channel_loop, *(("b",) if layer.images > 1 else ()))
     best = min(_least_nest(loops, unrolling.factors, cut) for unrolling in compute.unrollings)
     work = best * cycles_per_mac(compute, dtype)

@@ -13,12 +13,14 @@ from typing import Final
 
 import numpy as np
 
-from spm_opt.cost.compute import SAME_RATE, boxes, nest_passes, share_of
+from spm_opt.cost.array_tiles import machine, spm_words, tile_counts, word_bytes
+from spm_opt.cost.compute import nest_passes
 from spm_opt.cost.exact import Ints, ceil_scaled
+from spm_opt.cost.nests import SAME_RATE, boxes, share_of
 from spm_opt.errors import InputError
 from spm_opt.graph.network import DTYPE_BYTES, MILLION, Layer
 from spm_opt.graph.ops import Loops
-from spm_opt.hardware import ComputeArray, Energy, Hardware
+from spm_opt.hardware import ComputeArray, Energy, Hardware, PeArray
 
 #: bytes of a partial sum at least, whatever the element: int8 products are summed in 32 bits
 ACCUMULATOR_BYTES: Final = 4
@@ -64,13 +66,14 @@ class TileEnergy:
     vector_fj: Ints
     spm_weights_fj: Ints
     spm_maps_fj: Ints
+    neighbour_fj: Ints
 
     @property
     def total_fj(self) -> Ints:
         """All levels."""
         return (
-            self.mac_fj + self.register_fj + self.vector_fj + self.spm_weights_fj
-            + self.spm_maps_fj
+            self.mac_fj + self.register_fj + self.neighbour_fj + self.vector_fj
+            + self.spm_weights_fj + self.spm_maps_fj
         )  # fmt: skip
 
 
@@ -86,6 +89,9 @@ def tile_energy(layer: Layer, dtype: str, hardware: Hardware, tiles: Tiles) -> T
     - Vector operations, of layers without MACs.
     - Scratchpad: every byte that `spm_opt.cost.compute` has the tile read, and the output.
 
+    Where the array keeps a dataflow, registers, words between processing elements, and what passes
+    between scratchpad and array are those of the mapping (`spm_opt.cost.array_tiles`) instead.
+
     A tile of no rows costs nothing.
 
     Parameters
@@ -98,7 +104,9 @@ def tile_energy(layer: Layer, dtype: str, hardware: Hardware, tiles: Tiles) -> T
     InputError
         Where the hardware has no energies, or none for a MAC of `dtype`.
     """
-    energy = required(hardware)
+    energy, array = required(hardware), hardware.compute.dataflow
+    if array is not None and layer.loops is not None:
+        return _array_energy(layer, layer.loops, dtype, hardware, array, tiles)
     none = np.zeros_like(tiles.rows)
     macs = updates = operations = none
     if layer.loops is None:
@@ -117,6 +125,31 @@ def tile_energy(layer: Layer, dtype: str, hardware: Hardware, tiles: Tiles) -> T
         operations * energy.vector_fj,
         np.where(some, tiles.weight_bytes, 0) * energy.spm_fj,
         np.where(some, tiles.map_bytes, 0) * energy.spm_fj,
+        none,
+    )
+
+
+def _array_energy(
+    layer: Layer, loops: Loops, dtype: str, hardware: Hardware, array: PeArray, tiles: Tiles
+) -> TileEnergy:
+    """Energy of tiles on an array that keeps a dataflow."""
+    energy, word = required(hardware), word_bytes(array, dtype)
+    counts = tile_counts(
+        layer, loops, machine(hardware, array, dtype), tiles.rows, tiles.begin, tiles.channels
+    )
+    macs = ceil_scaled(tiles.rows, _per_row(layer, layer.macs, tiles.channels))
+    operands = counts["operand_words"]
+    if energy.zero_gating:
+        some = Fraction(tiles.density_ppm, MILLION)
+        macs, operands = ceil_scaled(macs, some), ceil_scaled(operands, some)
+    maps, weights = spm_words(layer, counts)
+    return TileEnergy(
+        macs * mac_fj(energy, dtype),
+        (operands + counts["register_words"]) * (word * energy.register_fj),
+        np.zeros_like(tiles.rows),
+        weights * (word * energy.spm_fj),
+        maps * (word * energy.spm_fj),
+        counts["neighbour_words"] * (word * energy.neighbour_fj),
     )
 
 

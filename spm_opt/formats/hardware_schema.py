@@ -202,6 +202,21 @@ def _distinct_names(unrollings: tuple[Any, ...]) -> tuple[Any, ...]:
     return unrollings
 
 
+def _dataflow_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise QuantityError("is no dataflow", kind, ", ".join(KINDS))
+    return kind
+
+
+def _dataflow_choice(kind: object) -> str | None:
+    """A dataflow, or none."""
+    if kind == "none":
+        return None
+    if kind not in KINDS:
+        raise QuantityError("is no dataflow", kind, ", ".join((*KINDS, "none")))
+    return str(kind)
+
+
 class ComputeSection(_Section):
     """``compute:`` of a hardware file."""
 
@@ -209,15 +224,10 @@ class ComputeSection(_Section):
     tile_overhead: Time = 0
     cycles_per_mac: dict[StrictStr, Count] = {}
     unrollings: tuple[UnrollingSection, ...]
+    dataflow: Annotated[str | None, BeforeValidator(_dataflow_choice)] = None
 
     _types = check("cycles_per_mac")(staticmethod(_known_types))
     _names = check("unrollings")(staticmethod(_distinct_names))
-
-
-def _dataflow_kind(kind: str) -> str:
-    if kind not in KINDS:
-        raise QuantityError("is no dataflow", kind, ", ".join(KINDS))
-    return kind
 
 
 class ScratchpadWords(_Section):
@@ -246,7 +256,7 @@ class AccessEnergies(_Section):
 
 
 class DataflowSection(_Section):
-    """``dataflow:`` of a hardware file; the planner does not read it."""
+    """``dataflow:`` of a hardware file; the planner reads it where ``compute.dataflow`` says so."""
 
     kind: StrictStr
     rows: Count
@@ -270,6 +280,7 @@ class EnergySection(_Section):
     dram: FemtoJoulesPerByte
     leakage: Leakage
     zero_gating: Annotated[bool, BeforeValidator(_flag)] = False
+    neighbour: FemtoJoulesPerByte | None = None
 
     _types = check("mac")(staticmethod(_known_types))
 
@@ -337,6 +348,18 @@ class UnrollingRecord(_Record):
         return factors
 
 
+class ArrayRecord(_Record):
+    """Array that keeps a dataflow as embedded in a schedule."""
+
+    kind: Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]
+    rows: Positive
+    columns: Positive
+    filter_words: Positive
+    ifmap_words: Positive
+    psum_words: Positive
+    word_bytes: Positive
+
+
 class ComputeRecord(_Record):
     """Compute array as embedded in a schedule."""
 
@@ -344,6 +367,7 @@ class ComputeRecord(_Record):
     tile_overhead_cycles: Annotated[int, Field(ge=0)]
     cycles_per_mac: dict[str, Positive]
     unrollings: Annotated[list[UnrollingRecord], Field(min_length=1)]
+    dataflow: ArrayRecord | None = None
 
 
 RecordedFj = Annotated[int, Field(ge=0, le=_MOST_FJ)]
@@ -359,6 +383,7 @@ class EnergyRecord(_Record):
     dram_fj: RecordedFj
     leakage_fj: Annotated[int, Field(ge=0)]
     zero_gating: bool = False
+    neighbour_fj: RecordedFj = 0
 
 
 class HardwareRecord(_Record):

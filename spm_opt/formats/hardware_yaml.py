@@ -21,6 +21,7 @@ from spm_opt.hardware import (
     Dram,
     Energy,
     Hardware,
+    PeArray,
     Scratchpad,
     Unrolling,
 )
@@ -124,6 +125,7 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "unrollings": [
                 {"name": u.name, "factors": dict(u.factors)} for u in compute.unrollings
             ],
+            "dataflow": None if compute.dataflow is None else asdict(compute.dataflow),
         },
         "energy": None
         if energy is None
@@ -135,6 +137,7 @@ def hardware_to_dict(hardware: Hardware) -> dict[str, Any]:
             "dram_fj": energy.dram_fj,
             "leakage_fj": energy.leakage_fj,
             "zero_gating": energy.zero_gating,
+            "neighbour_fj": energy.neighbour_fj,
         },
     }
 
@@ -209,8 +212,40 @@ def _build(file: HardwareFile) -> Hardware:
             vector_lanes=compute.vector_lanes,
             cycles_per_mac=compute.cycles_per_mac,
             tile_overhead_cycles=parse_cycles(compute.tile_overhead, hertz),
+            dataflow=_dataflow(file),
         ),
         energy=_energy(file),
+    )
+
+
+def _dataflow(file: HardwareFile) -> PeArray | None:
+    """The array of the section ``dataflow``, where the planner is to use it.
+
+    Raises
+    ------
+    InputError
+        Where the file does not say all that it takes, or says two things.
+    """
+    kind, section = file.compute.dataflow, file.dataflow
+    if kind is None:
+        return None
+    if section is None:
+        raise InputError(
+            "this section is missing: it describes the array of compute.dataflow", field="dataflow"
+        )
+    if section.kind != kind:
+        raise InputError(
+            "is not the dataflow of the section dataflow", field="compute.dataflow", found=kind,
+            allowed=f"{section.kind} (dataflow.kind), or none",
+        )  # fmt: skip
+    if file.energy is not None and file.energy.neighbour is None:
+        raise InputError(
+            "this field is missing: with compute.dataflow, words move between processing elements",
+            field="energy.neighbour",
+        )
+    pads = section.scratchpads
+    return PeArray(
+        kind, section.rows, section.columns, pads.filter, pads.ifmap, pads.psum, section.word
     )
 
 
@@ -229,13 +264,13 @@ def _energy(file: HardwareFile) -> Energy | None:
         return None
     return Energy(
         energy.mac, energy.vector, energy.register_file, energy.spm, energy.dram,
-        parse_leakage(energy.leakage, file.frequency), energy.zero_gating,
+        parse_leakage(energy.leakage, file.frequency), energy.zero_gating, energy.neighbour or 0,
     )  # fmt: skip
 
 
 def _restore(record: HardwareRecord) -> Hardware:
     spm, dram, compute = record.spm, record.dram, record.compute
-    vector, packing = spm.vector_bytes_per_cycle, dram.compression
+    vector, packing, array = spm.vector_bytes_per_cycle, dram.compression, compute.dataflow
     return Hardware(
         name=record.name,
         description=record.description,
@@ -257,6 +292,7 @@ def _restore(record: HardwareRecord) -> Hardware:
             vector_lanes=compute.vector_lanes,
             cycles_per_mac=compute.cycles_per_mac,
             tile_overhead_cycles=compute.tile_overhead_cycles,
+            dataflow=None if array is None else PeArray(**array.model_dump()),
         ),
         energy=None if record.energy is None else Energy(**record.energy.model_dump()),
     )

@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from typing import Final
 
 import numpy as np
 
+from spm_opt.cost.array_tiles import array_counts
 from spm_opt.cost.compute import tile_cycles
+from spm_opt.cost.exact import Ints
 from spm_opt.energy import add_up, can_count, compute_energies, transfer_energy
 from spm_opt.graph.network import Layer
 from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
@@ -25,8 +27,8 @@ ALLOCATION_COLUMNS: Final = (
 LAYER_COLUMNS: Final = (
     "first_step", "last_step", "layer", "op", "tiles", "axis", "halo", "cycles",
     "dram_weight_bytes", "dram_feature_map_bytes", "spm_bytes", "macs", "mac_utilisation",
-    "bound_by", "mac_fj", "register_file_fj", "vector_fj", "spm_fj", "dram_fj", "weights_fj",
-    "maps_fj", "energy_fj",
+    "active_pes", "bound_by", "mac_fj", "register_file_fj", "neighbour_fj", "vector_fj", "spm_fj",
+    "dram_fj", "weights_fj", "maps_fj", "energy_fj",
 )  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def layers_csv(schedule: Schedule) -> str:
     A layer cut into slices spans several steps; its tiles, cycles and bytes are their sums. A map
     that a step loads counts for the first of its layers that reads it, a stored map for the layer
     that writes it. ``spm_bytes`` is what is resident at the fullest of its steps,
-    ``mac_utilisation`` useful MACs over those that the array could do in its cycles.
+    ``mac_utilisation`` useful MACs over those that the array could do in its cycles,
+    ``active_pes`` the processing elements at work in its fullest tile, for an array that keeps a
+    dataflow.
     ``bound_by`` is ``dram`` where the layer's transfers take longer than its tiles, otherwise what
     sets the time of its tiles: ``compute``, ``vector`` or ``spm`` (bandwidth). Energies are those
     of its tiles and transfers, by level and, of scratchpad and DRAM, by tensor kind; ``energy_fj``
@@ -91,7 +95,7 @@ def _layer_row(
         steps[0], steps[-1], layer.name, layer.op.kind, len({(c.step, c.tile) for c in commands}),
         first.axis, first.halo, cycles, moved["weights"], moved["map"],
         max(resident[step] for step in steps), layer.macs,
-        f"{layer.macs / peak if peak else 0.0:.4f}",
+        f"{layer.macs / peak if peak else 0.0:.4f}", _active_pes(schedule, layer, commands),
         _bound_by(schedule, layer, commands, transfers, cycles),
     )  # fmt: skip
 
@@ -107,7 +111,7 @@ class _Energies:
         """The last columns."""
         network, hardware = self.schedule.network, self.schedule.hardware
         if not self.counted or hardware.energy is None:
-            return ("",) * 8
+            return ("",) * 9
         energy = hardware.energy
         moved = (transfer_energy(energy, transfer) for transfer in transfers)
         found = add_up((*compute_energies(network, hardware, commands), *moved))
@@ -172,22 +176,39 @@ def _bound_by(
 
 
 def _work_cycles(schedule: Schedule, layer: Layer, commands: list[Compute]) -> int:
-    """Cycles of the tiles if reading cost nothing."""
+    """Cycles of the tiles if reading (of a dataflow's array: reading maps) cost nothing."""
+    dtype, hardware = schedule.network.tensors[layer.output].dtype, schedule.hardware
+    total = 0
+    for part, rows, begin in _tiles(commands):
+        counts = array_counts(layer, dtype, hardware, rows, part, begin)
+        if counts is None:
+            nothing = np.zeros_like(rows)
+            cycles = tile_cycles(layer, dtype, hardware, rows, nothing, part, begin)
+        else:
+            cycles = counts["work_cycles"] + hardware.compute.tile_overhead_cycles
+        total += int(cycles.sum())
+    return total
+
+
+def _active_pes(schedule: Schedule, layer: Layer, commands: list[Compute]) -> int | str:
+    """PEs at work in that tile of a layer that has most; nothing where there is no dataflow."""
+    dtype = schedule.network.tensors[layer.output].dtype
+    found: list[int] = []
+    for part, rows, begin in _tiles(commands):
+        counts = array_counts(layer, dtype, schedule.hardware, rows, part, begin)
+        found += [] if counts is None else counts["active_pes"].tolist()
+    return max(found, default="")
+
+
+def _tiles(commands: list[Compute]) -> Iterator[tuple[int | None, Ints, Ints]]:
+    """Rows and first rows of the tiles of every width."""
     rows: dict[int | None, list[tuple[int, int]]] = defaultdict(list)
     for command in commands:
         part = None if command.channels is None else command.channels[1] - command.channels[0]
         rows[part].append(command.rows)
-    dtype = schedule.network.tensors[layer.output].dtype
-    total = 0
     for part, ranges in rows.items():
         begin, end = np.array(ranges, dtype=np.int64).T
-        tiles = end - begin
-        total += int(
-            tile_cycles(
-                layer, dtype, schedule.hardware, tiles, np.zeros_like(tiles), part, begin
-            ).sum()
-        )  # fmt: skip
-    return total
+        yield part, end - begin, begin
 
 
 def _csv(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:

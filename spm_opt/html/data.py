@@ -127,8 +127,11 @@ def _layers(schedule: Schedule) -> list[list[Any]]:
 
 
 def _columns(schedule: Schedule) -> tuple[str, ...]:
-    """Columns of the table of layers: of energies the sum alone, where it is known."""
-    plain = tuple(name for name in LAYER_COLUMNS if not name.endswith("_fj"))
+    """Columns of the table of layers: of energies the sum alone, where it is known.
+
+    Without `active_pes`, which many layers do not have: utilisation says as much.
+    """
+    plain = tuple(n for n in LAYER_COLUMNS if n != "active_pes" and not n.endswith("_fj"))
     return plain if schedule.claims.energy is None else (*plain, "energy_fj")
 
 

@@ -51,7 +51,7 @@ def _sums(facts: Facts) -> dict[str, int]:
         _add_tiles(facts, commands, sums)
     ends = [c.end_cycle for c in schedule.computes] + [t.end_cycle for t in schedule.transfers]
     sums["leakage_fj"] = energy.leakage_fj * max(ends, default=0)
-    levels = ("mac", "register_file", "vector", "spm", "dram", "leakage")
+    levels = ("mac", "register_file", "neighbour", "vector", "spm", "dram", "leakage")
     sums["total_fj"] = sum(sums[f"{level}_fj"] for level in levels)
     return sums
 
@@ -82,6 +82,7 @@ def _add_tiles(facts: Facts, commands: list[Compute], sums: dict[str, int]) -> N
     weights, maps = int(found.spm_weights_fj.sum()), int(found.spm_maps_fj.sum())
     sums["mac_fj"] += int(found.mac_fj.sum())
     sums["register_file_fj"] += int(found.register_fj.sum())
+    sums["neighbour_fj"] += int(found.neighbour_fj.sum())
     sums["vector_fj"] += int(found.vector_fj.sum())
     sums["spm_fj"] += weights + maps
     sums["weights_fj"] += weights

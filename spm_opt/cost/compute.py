@@ -24,6 +24,7 @@ from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad
 #: tiles whose passes are remembered
 _FEW: Final = 4
 
+
 def tile_cycles(
     layer: Layer,
     dtype: str,

@@ -51,7 +51,7 @@ class SolveParams:
         cycle), so that the optimum can still be proven.
     tilings : str
         ``all``, or ``rows``: groups in stripes of rows and in channel tiles only, no bands of
-        columns.
+        columns, blocks or partial sums.
     constraints : Constraints
         What the plan has to do, and must not do, whatever it costs.
     """

@@ -166,6 +166,8 @@ def _map_access(
         facts.map_cells(buffer.tensor, channels)
     except (KeyError, ValueError):
         return None  # the wrong buffer: said by `spm_opt.verify.operands`
+    if some_rows and rows[1] <= rows[0]:
+        return None  # padding alone
     if buffer.kind == "channel_input" and not some_rows:
         return _tile(facts, number, channels, tile)  # all rows, some of which nobody may need
     if buffer.kind in ("channel_input", "channel_output"):

@@ -115,7 +115,8 @@ def solve(
         Whether prefetches may be cut to fill the gaps between streams: ``"on"``, ``"off"``, or
         ``"auto"`` (where that costs nothing, so that the optimum can be proven).
     tilings : str
-        ``"all"``, or ``"rows"``: no bands of columns, blocks, or runs of layers in channel tiles.
+        ``"all"``, or ``"rows"``: no bands of columns, blocks, partial sums, or runs of layers in
+        channel tiles.
     pin, no_pin : iterable of str
         Feature maps that are kept whole in SPM from their birth to their last reader and never
         spilled; and maps that are never whole in SPM. A layer's name means what it writes.

@@ -51,7 +51,7 @@ class SolveParams:
         cycle), so that the optimum can still be proven.
     tilings : str
         ``all``, or ``rows``: groups in stripes of rows and single layers in channel tiles only, no
-        bands of columns, no blocks, no runs of layers in channel tiles.
+        bands of columns, blocks, partial sums, or runs of layers in channel tiles.
     constraints : Constraints
         What the plan has to do, and must not do, whatever it costs.
     """

@@ -40,14 +40,14 @@ CHIP = {"spm.alignment": "16", "dram.burst": "16"}
 
 def convolution(
     kernel: int = 3, rows: int = 16, images: int = 1, groups: int = 1, stride: int = 1,
-    dtype: str = "int8", channels: int = 64,
+    dtype: str = "int8", channels: int = 64, padding: int | None = None,
 ) -> Network:  # fmt: skip
     """A layer that makes the map, and the convolution that reads it."""
     b = NetworkBuilder("two", dtype=dtype)
     x = b.conv(b.input("x", (images, 4, rows, 16)), channels, 1, name="first")
     y = b.conv(
-        x, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, name="second",
-        activation="relu",
+        x, channels, kernel, stride=stride, groups=groups, name="second", activation="relu",
+        padding=kernel // 2 if padding is None else padding,
     )  # fmt: skip
     b.output(y)
     return b.build()
@@ -251,9 +251,11 @@ def test_tiles_are_those_of_three_loops() -> None:
 # --------------------------------------------------------------------------- plans and programs
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "padding"])
 def test_plans_pass_both_checkers_and_the_simulator(name: str) -> None:
-    network, capacity = CASES[name]
+    # of which the first and the last stripe have rows of padding alone
+    padded = convolution(rows=6, padding=6, channels=48), "3 KiB"
+    network, capacity = {**CASES, "padding": padded}[name]
     made = list(schedules(world(network, capacity, 256), 2))
     assert len(made) == 2
     for schedule in made:
@@ -337,6 +339,7 @@ def drawn(seed: int) -> tuple[World, Network] | None:
         network = convolution(
             rng.choice([1, 3, 5]), rng.randint(5, 12), rng.choice([1, 1, 2]), groups,
             rng.choice([1, 2]), dtype, groups * rng.choice([8, 12, 20]),
+            rng.choice([None, None, 0, 6]),
         )  # fmt: skip
     size = network.tensors[network.layers[1].inputs[0].tensor].size_bytes
     room = min(size, network.layers[1].weight_bytes) * rng.choice([1.5, 2.5, 3.5])

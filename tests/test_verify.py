@@ -224,6 +224,7 @@ CORRUPTIONS: list[tuple[str, Callable[[], Schedule], Change, str]] = [
     ("along rows", partial_sums, edit("steps", 1, axis="blocks"), "than a step along 'blocks' do"),
     ("not all constants", partial_sums, drop("transfers", 4), "channels 0 .. 4 are loaded n"),
     ("constants of others", partial_sums, edit("transfers", 4, summed=(4, 8)), "reads the weights"),
+    ("a slice kept", partial_sums, edit("buffers", 4, kind="weights"), "a slice to buffer 'wb'"),
     ("constants in one run", partial_sums, edit("transfers", 4, runs=1), "are 4 runs of 36"),
     # DRAM
     ("wrong dram address", single, edit("transfers", 1, dram_address=16), "its data lies at 0x0"),

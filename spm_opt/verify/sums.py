@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spm_opt.graph.sums import Summed
 from spm_opt.schedule import Compute
 from spm_opt.verify.coverage import runs_text
-from spm_opt.verify.facts import Facts, compute_label
+from spm_opt.verify.facts import Facts, compute_label, transfer_label
 
 
 def sums_kept(facts: Facts) -> Iterator[str]:
@@ -24,6 +24,10 @@ def sums_kept(facts: Facts) -> Iterator[str]:
     for index, command in enumerate(facts.schedule.computes):
         for problem in _problems(facts, command):
             yield f"{compute_label(facts, index)} {problem}"
+    for index, transfer in enumerate(facts.schedule.transfers):
+        buffer = facts.schedule.buffers[transfer.buffer]
+        if transfer.summed is not None and buffer.kind != "weight_stream":
+            yield f"{transfer_label(facts, index)} moves a slice to buffer {buffer.name!r}"
 
 
 def _problems(facts: Facts, command: Compute) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 Each map may keep its border or not. Two to the number of maps would be too many choices: the maps
 stand in line by what a kept column of theirs saves, per byte that it takes, and the choices are
-the beginnings of that line. The first keeps nothing; what does not fit, or no band needs twice,
-leaves the line. Every choice is priced like any other group, and compared there.
+the beginnings of that line, of some lengths. The first keeps nothing, the last all; what does not
+fit, or no band needs twice, leaves the line, and a choice must spare more than the one before it.
+Every choice is priced like any other group, and compared there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from spm_opt.site import Site
 
 #: numbers of maps that keep their borders that are tried, besides all
 LENGTHS: Final = (0, 1, 2, 4)
+#: a choice is tried where it spares this part of the cycles or of the loads of a run, beyond what
+#: the one before it does
+SPARED: Final = Fraction(1, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,12 @@ def border_choices(
 ) -> Iterator[BorderChoice]:
     """Choices for the run of layers at `positions`; none where it cannot be cut into `bands`."""
     layers = [site.layer_at(position) for position in positions]
-    names, line = [layer.name for layer in layers], _line(site, layers)
-    taken = 0
+    cycles = [
+        least_cycles(layer, site.network.tensors[layer.output].dtype, site.hardware)
+        for layer in layers
+    ]
+    names, line = [layer.name for layer in layers], _line(site, layers, cycles)
+    taken, last = 0, (0, 0)
     while taken <= len(line):
         kept = tuple(line[:taken])
         try:
@@ -62,7 +70,10 @@ def border_choices(
         if kept and not _is_worth(site, kept, cuts):
             line.remove(kept[-1])
             continue
-        if taken in LENGTHS or taken == len(line):
+        spent = _spent(site, layers, cycles, cuts)
+        less = any(now < before * (1 - SPARED) for now, before in zip(spent, last, strict=True))
+        if not kept or (less and (taken in LENGTHS or taken == len(line))):
+            last = spent
             yield BorderChoice(kept, *_alike(cuts))
         taken += 1
 
@@ -87,18 +98,33 @@ def border_bytes(site: Site, cut: BandCut, kept: Sequence[str]) -> int:
     return total
 
 
-def _line(site: Site, layers: Sequence[Layer]) -> list[str]:
+def _spent(
+    site: Site, layers: Sequence[Layer], cycles: Sequence[int], cuts: Sequence[BandCut]
+) -> tuple[int, int]:
+    """Cycles of all bands of a run, about, and bytes that they load."""
+    spent = loaded = 0
+    for layer, own in zip(layers, cycles, strict=True):
+        columns = sum(_width(cut.layers[layer.name].columns) for cut in cuts)
+        spent += own * columns // layer.output_shape[-1]
+    for tensor in cuts[0].has.keys() - {layer.output for layer in layers}:
+        columns = sum(_width(cut.has[tensor]) for cut in cuts)
+        columns -= sum(_width(cut.found[tensor]) for cut in cuts if tensor in cut.found)
+        whole = site.network.tensors[tensor]
+        loaded += whole.size_bytes * columns // whole.shape[-1]
+    return spent, loaded
+
+
+def _line(site: Site, layers: Sequence[Layer], cycles: Sequence[int]) -> list[str]:
     """Maps of a run by the cycles that a byte of them costs to make or to load, dearest first.
 
     Those that are copied twice in no fewer cycles than they are made in stand nowhere.
     """
     network, hardware = site.network, site.hardware
     worth: dict[str, Fraction] = {}
-    for layer in layers[:-1]:
+    for layer, own in zip(layers[:-1], cycles[:-1], strict=True):
         tensor = network.tensors[layer.output]
-        cycles = least_cycles(layer, tensor.dtype, hardware)
-        if cycles * hardware.compute.vector_lanes > 2 * math.prod(tensor.shape):
-            worth[layer.output] = Fraction(cycles, tensor.size_bytes)
+        if own * hardware.compute.vector_lanes > 2 * math.prod(tensor.shape):
+            worth[layer.output] = Fraction(own, tensor.size_bytes)
     made = {layer.output for layer in layers}
     for layer in layers:
         for operand in layer.inputs:

@@ -4,17 +4,28 @@ The DMA engine runs ``load 0, load 1, store 0, load 2, store 1, ...``. Tile ``t`
 its load, after tile ``t-1`` and, where its output goes through a rolling buffer, after store
 ``t-depth``; load ``t`` waits for tile ``t-depth``, whose rows it overwrites; a store waits for its
 tile. Arrays over candidates, a loop over tiles: this is the inner loop of candidate generation.
+
+Most tiles do what the tile before them did. Once a run of such tiles has come into step, each adds
+the same cycles as the last one, so the rest of the run is one multiplication (`_over_tiles`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from itertools import accumulate
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+#: times and sums of all candidates between two tiles, an array each
+_State: TypeAlias = tuple[Ints, ...]
+#: alike tiles that are worth asking whether the state has come into step
+_WORTH_ASKING: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +108,95 @@ def pipeline_spans(
     """
     window = _window(compute, load, store, written, depth)
     count, tiles = compute.shape
+    alike = _alike(compute, store, written) & _alike_next(load)
     compute, load, store, written = (
         np.ascontiguousarray(a.T) for a in (compute, load, store, written)
     )
-    stores, writes = store.any(), written.any()
-    zero = np.zeros(count, dtype=np.int64)
-    ends, drained, loaded = [zero, zero], [zero, zero], load[0]
-    queue = _Queue(load[0], zero, zero, cut or NO_CUT)
-    for t in range(tiles):
-        end = np.maximum(ends[-1], loaded)
+    stores, writes, cutting = store.any(), written.any(), cut or NO_CUT
+
+    def after(t: int, state: _State) -> _State:
+        ended, loaded, drained_last, drained_before, free, idle, filled = state
+        queue = _Queue(free, idle, filled, cutting)
+        end = np.maximum(ended, loaded)
         if stores:
-            end = np.maximum(end, drained[-depth])
+            end = np.maximum(end, drained_last if depth == 1 else drained_before)
         end = end + compute[t]
-        ends = [ends[-1], end]
         if t + 1 < tiles:
-            loaded = queue.run(load[t + 1], ends[-depth])
+            loaded = queue.run(load[t + 1], end if depth == 1 else ended)
         if stores:
-            drained = [drained[-1], queue.run(store[t], end)]
+            drained_last, drained_before = queue.run(store[t], end), drained_last
         if writes:
             queue.run(written[t], end)
-    duration, free = np.maximum(ends[-1], queue.free), queue.free
+        return end, loaded, drained_last, drained_before, *queue.state
+
+    zero = np.zeros(count, dtype=np.int64)
+    start = (zero, load[0], zero, zero, load[0], zero, zero)
+    end, *_, free, idle, filled = _over_tiles(start, after, alike, sums=2)
+    duration = np.maximum(end, free)
     if cut is None:
         return Spans(duration, free, free, window)
-    return Spans(duration, free - queue.filled, free - queue.idle, window)
+    return Spans(duration, free - filled, free - idle, window)
+
+
+def _alike(*arrays: Ints) -> Bools:
+    """Tiles at which no candidate's cycles differ from those of the tile before."""
+    found = np.zeros(arrays[0].shape[1], dtype=np.bool_)
+    found[1:] = True
+    for array in arrays:
+        found[1:] &= (array[:, 1:] == array[:, :-1]).all(axis=0)
+    return found
+
+
+def _alike_next(load: Ints) -> Bools:
+    """Tiles behind which the same is loaded as behind the tile before; not the last."""
+    found = np.zeros(load.shape[1], dtype=np.bool_)
+    found[:-1] = _alike(load)[1:]
+    found[:1] = False
+    return found
+
+
+def _over_tiles(
+    state: _State, after: Callable[[int, _State], _State], alike: Bools, sums: int = 0
+) -> _State:
+    """The state after all tiles.
+
+    A run of alike tiles is *in step* where a tile puts every time of a candidate off by the same
+    cycles, but for times which stand still and which the clock has passed: nothing waits for
+    them. The maximum of times that are all put off by some cycles is put off by them, so every
+    tile of the run then adds what the last one added, and sums grow alike.
+
+    Parameters
+    ----------
+    state : tuple of int64 array (candidates,)
+        At the start: the clock, which no time that matters is ahead of for long, other times,
+        and `sums` sums that depend on differences of times only.
+    after : callable
+        State after tile ``t``.
+    alike : bool array (tiles,)
+        Whether tile ``t`` does to any state what tile ``t-1`` does.
+    """
+    # alike tiles in a row that begin at each tile, the last first
+    left = list(accumulate(reversed([0, *map(int, alike)]), lambda n, one: (n + 1) * one))[::-1]
+    left = [*left[1:], 0]
+    t, asked = 0, 0
+    while t < len(alike):
+        before, state = state, after(t, state)
+        t += 1
+        asked += 1
+        if left[t] >= max(_WORTH_ASKING, asked) and _in_step(before, state, len(state) - sums):
+            state = tuple(b + left[t] * (b - a) for a, b in zip(before, state, strict=True))
+            t, asked = t + left[t], 0
+    return state
+
+
+def _in_step(before: _State, state: _State, times: int) -> bool:
+    """Whether every time was put off like the clock, or stands still behind it."""
+    clock = state[0] - before[0]
+    for old, new in zip(before[1:times], state[1:times], strict=True):
+        moved = new - old
+        if not ((moved == clock) | ((moved == 0) & (new <= before[0]))).all():
+            return False
+    return True
 
 
 def _window(compute: Ints, load: Ints, store: Ints, written: Ints, depth: int) -> Window:
@@ -142,24 +219,37 @@ def _window(compute: Ints, load: Ints, store: Ints, written: Ints, depth: int) -
 
 def _held_by_loads(compute: Ints, load: Ints, depth: int) -> Ints:
     """End of the last computation where the first `depth` loads are there."""
-    zero = np.zeros(len(compute), dtype=np.int64)
-    ends, loaded = [zero] * depth, zero
-    for t in range(compute.shape[1]):
+    alike = _alike(compute, load)
+    # before this tile no load is waited for
+    alike[: depth + 1] = False
+    compute, load = np.ascontiguousarray(compute.T), np.ascontiguousarray(load.T)
+
+    def after(t: int, state: _State) -> _State:
+        end, end_before, loaded = state
         if t >= depth:
-            loaded = np.maximum(loaded, ends[-depth]) + load[:, t]
-        ends = [*ends[-1:], np.maximum(ends[-1], loaded) + compute[:, t]]
-    return ends[-1]
+            loaded = np.maximum(loaded, end if depth == 1 else end_before) + load[t]
+        return np.maximum(end, loaded) + compute[t], end, loaded
+
+    zero = np.zeros(compute.shape[1], dtype=np.int64)
+    return _over_tiles((zero, zero, zero), after, alike)[0]
 
 
 def _held_by_stores(compute: Ints, store: Ints, depth: int) -> Ints:
     """End of the last computation where stores alone move."""
-    zero = np.zeros(len(compute), dtype=np.int64)
-    end, free, drained = zero, zero, [zero] * depth
-    for t in range(compute.shape[1]):
-        end = np.maximum(end, drained[0]) + compute[:, t]
-        free = np.where(store[:, t] > 0, np.maximum(free, end) + store[:, t], free)
-        drained = [*drained[1:], free]
-    return end
+    if not store.any():
+        total: Ints = compute.sum(axis=1)
+        return total
+    alike = _alike(compute, store)
+    compute, store = np.ascontiguousarray(compute.T), np.ascontiguousarray(store.T)
+
+    def after(t: int, state: _State) -> _State:
+        end, free, drained_last, drained_before = state
+        end = np.maximum(end, drained_last if depth == 1 else drained_before) + compute[t]
+        free = np.where(store[t] > 0, np.maximum(free, end) + store[t], free)
+        return end, free, free, drained_last
+
+    zero = np.zeros(compute.shape[1], dtype=np.int64)
+    return _over_tiles((zero, zero, zero, zero), after, alike)[0]
 
 
 @dataclass(slots=True)
@@ -170,6 +260,11 @@ class _Queue:
     idle: Ints
     filled: Ints
     cut: Cut
+
+    @property
+    def state(self) -> _State:
+        """What changes."""
+        return self.free, self.idle, self.filled
 
     def run(self, cycles: Ints, earliest: Ints) -> Ints:
         """Transfers that may not start before `earliest`; their ends, 0 where there is none."""

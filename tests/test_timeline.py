@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,12 +14,13 @@ import pytest
 from oracles import cost_of
 from plan_fixture import World, make_world, random_chip, random_decision, random_network
 
+from spm_opt import pipeline
 from spm_opt.decision import Decision
 from spm_opt.fusion import cut_costs
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.hardware import Dram
 from spm_opt.layout import Layout, lay_out
-from spm_opt.pipeline import Cut, pipeline_spans
+from spm_opt.pipeline import Cut, Spans, pipeline_spans
 from spm_opt.problem import Problem
 from spm_opt.schedule import Transfer
 from spm_opt.timeline import Timeline, run
@@ -90,6 +91,40 @@ def test_pipelines_are_those_of_a_cycle_by_cycle_simulation(seed: int) -> None:
         end, transfers = simulated(*(row[n].tolist() for row in rows), depth)
         assert spans.duration_cycles[n] == end
         assert (spans.dma_cycles[n], spans.least_dma_cycles[n]) == kept_busy(transfers, cut)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_runs_of_alike_tiles_are_timed_as_one_by_one(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of any length, which come into step soon, late (a queue far behind) or never."""
+    rng = np.random.default_rng(seed)
+    lengths, depth = rng.integers(1, 40, 4), int(rng.integers(1, 3))
+    rows = [np.repeat(rng.integers(low, 60, (8, 4)), lengths, axis=1) for low in (1, 0, 0, 0)]
+    for row in rows[1:]:
+        row[rng.random(8) < 0.4] = 0
+        row[:, rng.integers(0, row.shape[1])] *= int(rng.integers(1, 30))
+    cut = Cut(int(rng.integers(0, 9)), int(rng.integers(0, 9)))
+    fast = pipeline_spans(*rows, depth, cut)
+    monkeypatch.setattr(pipeline, "_WORTH_ASKING", 10**6)
+    slow = pipeline_spans(*rows, depth, cut)
+    for one, other in zip(_fields(fast), _fields(slow), strict=True):
+        assert (one == other).all()
+
+
+def test_most_of_a_long_run_is_not_stepped_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = pipeline._in_step
+    monkeypatch.setattr(pipeline, "_in_step", lambda *a: asked.append(1) or real(*a))
+    ones = np.ones((3, 10_000), dtype=np.int64)
+    spans = pipeline_spans(5 * ones, 7 * ones, 0 * ones, 0 * ones, 2)
+    assert (spans.duration_cycles == 7 * 10_000 + 5).all()
+    assert len(asked) < 20
+
+
+def _fields(spans: Spans) -> list[np.ndarray]:
+    window = [getattr(spans.window, field.name) for field in fields(spans.window)]
+    return [spans.duration_cycles, spans.dma_cycles, spans.least_dma_cycles, *window]
 
 
 @pytest.mark.parametrize("seed", range(20))

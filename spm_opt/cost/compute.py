@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from spm_opt.cost.nests import boxes, cycles_per_mac, share_of
 from spm_opt.graph.network import Layer
 from spm_opt.graph.ops import Loops
 from spm_opt.hardware import LOOP_DIMENSIONS, ComputeArray, Hardware, Scratchpad, Unrolling
+
+#: tiles whose passes are remembered
+_FEW: Final = 4
 
 
 def tile_cycles(
@@ -129,13 +134,40 @@ def _nest_cycles(
     images: Ints,
 ) -> Ints:  # fmt: skip
     """Cycles of the same `rows` of each of some `images`; ``b`` of `share` belongs to one."""
-    best: Ints | None = None
-    for unrolling in compute.unrollings:
-        cycles = nest_passes(loops, share, unrolling, rows, images)
-        best = cycles if best is None else np.minimum(best, cycles)
-    if best is None:
+    per_mac = cycles_per_mac(compute, dtype)
+    if rows.size > _FEW or images.size != rows.size:
+        return _least_passes(loops, share, compute.unrollings, rows, images) * per_mac
+    factors = tuple(tuple(u.factors.items()) for u in compute.unrollings)
+    found = _few_passes(
+        loops, tuple(share.items()), factors, tuple(rows.tolist()), tuple(images.tolist())
+    )
+    return np.array(found, dtype=np.int64) * per_mac
+
+
+@lru_cache(maxsize=1 << 16)
+def _few_passes(
+    loops: Loops, share: tuple[tuple[str, int], ...],
+    factors: tuple[tuple[tuple[str, int], ...], ...], rows: tuple[int, ...],
+    images: tuple[int, ...],
+) -> tuple[int, ...]:  # fmt: skip
+    """Passes of the best unrolling: slices of layers that are alike ask for the same ones."""
+    unrollings = tuple(Unrolling("", dict(of)) for of in factors)
+    heights = np.array(rows, dtype=np.int64), np.array(images, dtype=np.int64)
+    passes = _least_passes(loops, dict(share), unrollings, *heights)
+    return tuple(passes.tolist())
+
+
+def _least_passes(
+    loops: Loops, share: Mapping[str, int], unrollings: tuple[Unrolling, ...], rows: Ints,
+    images: Ints,
+) -> Ints:  # fmt: skip
+    """Passes of the best unrolling for each tile."""
+    if not unrollings:
         raise ValueError("the array has no unrolling")
-    return best * cycles_per_mac(compute, dtype)
+    best = nest_passes(loops, share, unrollings[0], rows, images)
+    for unrolling in unrollings[1:]:
+        best = np.minimum(best, nest_passes(loops, share, unrolling, rows, images))
+    return best
 
 
 def nest_passes(

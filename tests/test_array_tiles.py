@@ -283,6 +283,26 @@ def test_no_cutting_beats_the_least_cycles(case, kind, data) -> None:
     assert least <= total
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(KINDS), st.booleans(), st.data())
+def test_no_cut_of_a_nest_beats_its_least_mac_cycles(kind, in_columns, data) -> None:
+    extents = {name: data.draw(st.integers(1, 9), name) for name in
+               ("images", "groups", "filters", "channels", "rows", "columns")}  # fmt: skip
+    window, array = Window(1, 2), replace(ARRAY, kind=kind)
+    of = {"kernel_rows": 3, "kernel_columns": 2, "row_window": window, "column_window": window}
+    parts = {name: cut(extent, data) for name, extent in extents.items()}
+    if not in_columns:
+        parts["columns"] = [extents["columns"]]
+    whole = data.draw(st.sampled_from(list(itertools.combinations(extents, 4))))
+    parts |= {name: [extents[name]] for name in whole}
+    cycles = (
+        passes(MacNest(**dict(zip(parts, sizes, strict=True)), **of), array).mac_cycles.min()
+        for sizes in itertools.product(*parts.values())
+    )
+    least = least_mac_cycles(MacNest(**extents, **of), array, in_columns)
+    assert 0 < least <= sum(int(n) for n in cycles)
+
+
 def test_the_least_cycles_are_exact_where_nothing_is_ragged() -> None:
     # 3 of 6 rows of PEs twice, 4 output rows across: two sets of filters, all PEs at work
     layer = layer_of(Conv(4, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)), (1, 2, 4, 6))

@@ -277,11 +277,11 @@ def _input_words(nest: MacNest) -> int:
 
 
 def least_mac_cycles(nest: MacNest, array: PeArray, cut_columns: bool = False) -> Fraction:
-    """Cycles of MACs that no cutting of the nest into images, rows, filters and groups beats.
+    """Cycles of MACs that no cutting into images, rows, filters, channels and groups beats.
 
     A part with x <= X of an extent that can be cut needs ``ceil(x / f) >= x * max(1/f, 1/X)``
-    passes along it, so that the product of these factors, and the ceilings of what stays whole,
-    bounds its cycles by something that adds up over the parts.
+    passes along it, so that the product of these factors bounds its cycles by something that adds
+    up over the parts, whatever mapping each of them takes.
 
     Parameters
     ----------
@@ -291,20 +291,21 @@ def least_mac_cycles(nest: MacNest, array: PeArray, cut_columns: bool = False) -
     nest = folded(nest, array)
     if array.kind == "row_stationary":
         # p and q only lengthen a pass: ceil(k / (p t)) p >= ceil(k / t), likewise q
-        fixed = nest.images * nest.groups * nest.kernel_columns * nest.columns
         least = min(
-            -(-nest.channels // r) * _least(nest.filters, max(1, sets // r)) * _least(nest.rows, e)
+            _least(nest.channels, r)
+            * _least(nest.filters, max(1, sets // r))
+            * _least(nest.rows, e)
             for e, sets in _widest_strips(nest, array)
             for r in range(1, sets + 1)
         )
-        return fixed * least
+        return nest.images * nest.groups * nest.kernel_columns * nest.columns * least
     if array.kind == "output_stationary":
         return nest.groups * nest.depth * _least_outputs(nest, array, cut_columns)
     taps = nest.kernel_rows * nest.kernel_columns if array.kind == "weight_stationary" else 1
     extent = nest.channels if array.kind == "weight_stationary" else nest.depth
-    summed: list[int] = even(extent, array.pes // taps).tolist()
     return nest.pixels * min(
-        -(-extent // one) * _least(nest.filters, array.pes // (one * taps)) for one in summed
+        _least(extent, summed) * _least(nest.filters, array.pes // (summed * taps))
+        for summed in range(1, min(extent, array.pes // taps) + 1)
     )
 
 

@@ -57,9 +57,9 @@ def schedules(seed: int, runs: bool) -> list[Schedule | None]:
     return [schedule_of(world, decision) for decision, _ in plans]
 
 
-@pytest.mark.parametrize(("seed", "runs"), quick_of((*DRAWN[:24], *DRAWN[60:]), DRAWN))
-def test_random_decisions_pass_the_checker(seed: int, runs: bool) -> None:
-    for schedule in schedules(seed, runs):
+@pytest.mark.parametrize("draw", quick_of((*DRAWN[:24], *DRAWN[60:]), DRAWN))
+def test_random_decisions_pass_the_checker(draw: tuple[int, bool]) -> None:
+    for schedule in schedules(*draw):
         assert schedule is None or verify(schedule) == ()
 
 

@@ -165,6 +165,33 @@ def test_tiles_of_different_unrollings_can_beat_the_whole() -> None:
     assert least_cycles(layer, "int8", hardware) <= 19
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(*[small] * 4), st.lists(factors, min_size=1, max_size=3), st.data())
+def test_nor_do_bands_and_slices_of_inputs(
+    extents: tuple[int, ...], unrollings: list[dict[str, int]], data: st.DataObject
+) -> None:
+    inputs, outputs, rows, columns = extents
+    hardware = machine(*unrollings)
+    total = sum(
+        cycles(conv((1, summed, rows, band), outputs), hardware, stripe, channels=part)
+        for band, summed, stripe, part in product(
+            *(cut(extent, data) for extent in (columns, inputs, rows, outputs))
+        )
+    )
+    assert least_cycles(conv((1, inputs, rows, columns), outputs), "int8", hardware) <= total
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_slices_of_inputs_and_bands_may_each_choose_another_unrolling(axis: int) -> None:
+    def layer(extent: int) -> Layer:
+        return conv((1, extent, 1, 1) if axis == 1 else (1, 1, 1, extent), 10)
+
+    hardware = machine({"c": 16, "ox": 16}, {"k": 10})
+    assert cycles(layer(17), hardware, 1) == 17
+    assert cycles(layer(16), hardware, 1) + cycles(layer(1), hardware, 1) == 11
+    assert least_cycles(layer(17), "int8", hardware) <= 11
+
+
 def test_the_least_cycles_are_exact_where_nothing_is_ragged() -> None:
     layer = conv((1, 32, 8, 8), 64)
     hardware = machine({"c": 32, "k": 32})

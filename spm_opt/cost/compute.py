@@ -6,7 +6,7 @@ channels. The answer is for one tile: nothing here sums over a group or a networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
@@ -196,11 +196,13 @@ def whole_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
 
 
 def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
-    """A bound that no cutting of the layer into rows and channel slices can beat.
+    """A bound that no cutting of the layer into bands, rows, and channel slices can beat.
 
     As `whole_cycles`, with the ceilings of the dimensions that can be cut (images, rows, output
-    channels, groups) left out: what remains is additive over tiles. Never above `whole_cycles`. For
-    an array with a dataflow see `spm_opt.cost.array_tiles`.
+    channels, groups) left out: what remains is additive over tiles. Columns and input channels can
+    be cut too, but seldom are: their ceilings stay where they are no matter of the unrolling, since
+    those of the parts add up to no less. Never above `whole_cycles`. For an array with a dataflow
+    see `spm_opt.cost.array_tiles`.
     """
     loops, compute = layer.loops, hardware.compute
     if layer.measured:
@@ -211,13 +213,17 @@ def least_cycles(layer: Layer, dtype: str, hardware: Hardware) -> int:
         return whole_cycles(layer, dtype, hardware)
     if compute.dataflow is not None:
         return least_array_cycles(layer, loops, dtype, hardware) + compute.tile_overhead_cycles
-    cut = ("oy", "k", "g", layer.op.channel_loop, *(("b",) if layer.images > 1 else ()))
+    cut = ["oy", "k", "g", layer.op.channel_loop, *(("b",) if layer.images > 1 else ())]
+    for dimension in ("ox", "c"):
+        # parts may choose different unrollings
+        if len({u.factors.get(dimension, 1) for u in compute.unrollings}) > 1:
+            cut.append(dimension)
     best = min(_least_nest(loops, unrolling.factors, cut) for unrolling in compute.unrollings)
     work = best * cycles_per_mac(compute, dtype)
     return -(-work.numerator // work.denominator) + compute.tile_overhead_cycles
 
 
-def _least_nest(loops: Loops, factors: Mapping[str, int], cut: tuple[str, ...]) -> Fraction:
+def _least_nest(loops: Loops, factors: Mapping[str, int], cut: Sequence[str]) -> Fraction:
     cycles = Fraction(1)
     for dimension in LOOP_DIMENSIONS:
         passes = Fraction(getattr(loops, dimension), factors.get(dimension, 1))

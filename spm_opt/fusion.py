@@ -22,7 +22,6 @@ from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
     Recipe,
     all_groups,
-    channel_cuts,
     layer_tile_cycles,
     part_cycles,
     recipe_chain,
@@ -39,7 +38,6 @@ from spm_opt.site import Site
 __all__ = [
     "MAX_GROUP_LAYERS",
     "Recipe",
-    "channel_cuts",
     "cut_costs",
     "layer_tile_cycles",
     "make_candidates",

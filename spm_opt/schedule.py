@@ -192,7 +192,8 @@ class Step:
     channels : (int, int) or None
         Slice of the single layer's output channels; None for whole layers.
     axis : str
-        ``rows`` or ``channels``: what the tiles cut.
+        ``rows``, ``channels`` or ``blocks``: what the tiles cut. In channels and blocks a tile has
+        the same channels of all layers.
     tiles : int
     depth : int
         1 where a tile's loads wait for the tile before, 2 where they run beside it.

@@ -213,7 +213,8 @@ class Step:
         Slice of the single layer's output channels; None for whole layers.
     axis : str
         What the tiles cut: ``rows``, ``channels``, ``blocks`` (rows outside, channels inside) or
-        ``sums`` (the same, and input channels inside these).
+        ``sums`` (the same, and input channels inside these). In channels and blocks a tile has the
+        same channels of all layers.
     tiles : int
     depth : int
         1 where a tile's loads wait for the tile before, 2 where they run beside it.

@@ -27,6 +27,7 @@ from runs_fixture import (
 from values_oracle import run as computed
 
 import spm_opt
+from spm_opt.api import load_hardware
 from spm_opt.banding import BandConflictError
 from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
@@ -34,6 +35,8 @@ from spm_opt.fusion import Recipe
 from spm_opt.fusion_runs import fitting
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
+from spm_opt.params import SolveParams
+from spm_opt.planner import make_world
 from spm_opt.problem import Candidate
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
@@ -396,6 +399,15 @@ def test_a_run_ends_before_a_layer_that_needs_other_channels() -> None:
     spans = {r.positions for r in world(b.build(), 4096).recipes if r.axis == "channels"}
     assert (1, 3) in spans
     assert not {(0, 2), (0, 3)} & spans
+
+
+def test_rows_alone_leave_runs_out() -> None:
+    hardware = load_hardware("mobile_npu", {"spm.capacity": "4 KiB"})
+    for tilings in ("all", "rows"):
+        params = SolveParams(tilings=tilings)
+        found = make_world(conv_pool(), hardware, params, "source", (0, 1))
+        together = [r for r in found.recipes if r.positions == (0, 2) and r.axis != "rows"]
+        assert bool(together) == (tilings == "all")
 
 
 def test_each_height_has_its_widest_tiles() -> None:

@@ -132,13 +132,14 @@ def make_candidates(
 def _require_space(
     site: Site, candidates: tuple[Candidate, ...], recipes: tuple[Recipe, ...]
 ) -> None:
-    """Raise SpmTooSmallError where stripes do not fit, and bands do not make up for it."""
+    """Raise SpmTooSmallError where stripes do not fit, and neither bands nor sums do."""
     least, layer = minimum_spm_bytes(site.network, site.hardware)
     capacity = site.hardware.spm.capacity_bytes
     if least <= capacity:
         return
     covered = {part for c in candidates for part in range(c.first, c.end)}
-    if len(covered) < len(site.parts) or not any(recipe.bands for recipe in recipes):
+    others = any(recipe.bands or recipe.axis == "sums" for recipe in recipes)
+    if len(covered) < len(site.parts) or not others:
         raise SpmTooSmallError(layer, least, capacity)
 
 

@@ -1,8 +1,9 @@
 """The least scratchpad: in how few bytes a layer, or a slice of one, can run at all.
 
-Least is a slice of one channel, row by row, every map streamed: no other tiling of the plan space
-needs less, since a taller stripe or a wider slice holds at least the same rows and channels. It
-does not depend on the capacity, so the figure that an error names is exact.
+Least is a slice of one channel, row by row, every map streamed: no other tiling in rows, channels
+or blocks needs less, since a taller stripe or a wider slice holds at least the same rows and
+channels. It does not depend on the capacity, so the figure that an error names is exact. Bands of
+columns, and slices of input channels, may do with less.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ class BandWalk:
         For each map from outside and tile: rows, and columns of each.
     rows, columns : dict of str to int
         Most rows of every map that are there at once, and its columns.
+    total : dict of str to int
+        Rows of every map that the band needs at all.
     found, kept : dict of str to set of int
         Columns of the borders found and kept.
     """
@@ -36,6 +38,7 @@ class BandWalk:
     loaded: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     columns: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
     found: dict[str, Set] = field(default_factory=dict)
     kept: dict[str, Set] = field(default_factory=dict)
 
@@ -111,6 +114,7 @@ def _rows(
             band.computed[names[tensor]] = sum(map(len, rows)) * len(new[tensor])
         else:
             band.loaded[tensor] = [(len(own), len(new[tensor])) for own in rows]
+        band.total[tensor] = sum(map(len, rows))
         ahead = depth if tensor not in names else 1
         band.rows[tensor] = _most(rows, asked[tensor], ahead)
     last = added[layers[-1].output]

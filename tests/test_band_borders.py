@@ -110,6 +110,9 @@ def require_work(network: Network, program: Program, band: BandWalk, number: int
         done[layer.name] += (compute.rows[1] - compute.rows[0]) * layer.output_shape[3]
     for name, elements in band.computed.items():
         assert done[f"{name}#{number}"] == elements, name
+    for prefix, borders in (("copy:", band.found), ("keep:", band.kept)):
+        copied = sum(count for name, count in done.items() if name.startswith(prefix))
+        assert copied == sum(band.total[t] * len(columns) for t, columns in borders.items())
 
 
 def require_loads(world: World, program: Program, band: BandWalk) -> None:

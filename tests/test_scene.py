@@ -39,7 +39,9 @@ def test_lifetimes_are_those_of_the_commands(name):
         assert life.first_cycle == min(c.start_cycle for c in touching)
         assert life.last_cycle == max(c.end_cycle for c in touching)
         assert life.claim_cycle <= life.first_cycle <= life.last_cycle <= life.release_cycle
-        readers = [c.layer for c in schedule.computes if number in (*c.inputs, *c.weights)]
+        readers = [
+            c.layer for c in schedule.computes if number in (*c.inputs, *c.weights, c.sums)
+        ]  # fmt: skip
         assert life.readers == tuple(dict.fromkeys(readers))
 
 

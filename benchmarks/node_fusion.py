@@ -76,6 +76,7 @@ def main() -> int:
         for result in spm_opt.compare(
             arguments.model, arguments.hw, dtype=arguments.dtype, objective="dram",
             strategies=STRATEGIES, time_limit=arguments.time_limit,
+            overrides={"compute.dataflow": "none"},
         )
     }  # fmt: skip
     text = f"{arguments.model} on `{arguments.hw}`, {arguments.dtype}.\n\n{table(results)}"

@@ -186,13 +186,14 @@ def test_zeros_save_energy_and_dram_but_no_processing_time():
     assert raw.chip_energy - sparse.chip_energy == 2 * nest.macs * Fraction(4, 5)
 
 
-def test_the_planner_reads_the_same_chip_with_and_without_the_section(tmp_path):
+def test_without_a_dataflow_the_planner_reads_the_same_chip_with_and_without_the_section(tmp_path):
     path = REPO / "hw" / "eyeriss.yaml"
     text = path.read_text(encoding="utf-8")
     bare = tmp_path / "bare.yaml"
     head, _, rest = text.partition("dataflow:\n")
     bare.write_text(head + "compute:\n" + rest.partition("\ncompute:\n")[2], encoding="utf-8")
-    assert read_hardware(bare) == read_hardware(path)
+    none = {"compute.dataflow": "none"}
+    assert read_hardware(bare, none) == read_hardware(path, none)
     with pytest.raises(InputError, match="dataflow: this section is missing"):
         read_dataflow(bare)
 

@@ -234,11 +234,11 @@ def least_element_cycles(layer: Layer, loops: Loops, dtype: str, hardware: Hardw
     if array is None:
         raise ValueError("the hardware's array keeps no dataflow")
     of, nest = machine(hardware, array, dtype), whole_nest(layer, loops)
-    return least_mac_cycles(nest, of.array, True) * of.cycles_per_mac / nest.output_words
+    return least_mac_cycles(nest, of.array) * of.cycles_per_mac / nest.output_words
 
 
 def least_array_cycles(layer: Layer, loops: Loops, dtype: str, hardware: Hardware) -> int:
-    """Cycles that no cutting of a layer into rows and channel slices beats, without overhead.
+    """Cycles that no cutting of a layer into bands, rows and channel slices beats, less overhead.
 
     Every tile takes ``max(MACs, words / port) + kept weights / port``, and each of the three has a
     lower bound that adds up over tiles: MACs (`least_mac_cycles`), every output word twice (once

@@ -276,17 +276,12 @@ def _input_words(nest: MacNest) -> int:
 # --------------------------------------------------------------------------- bounds
 
 
-def least_mac_cycles(nest: MacNest, array: PeArray, cut_columns: bool = False) -> Fraction:
-    """Cycles of MACs that no cutting into images, rows, filters, channels and groups beats.
+def least_mac_cycles(nest: MacNest, array: PeArray) -> Fraction:
+    """Cycles of MACs that no cutting of a nest beats, into rows or columns or along what else.
 
     A part with x <= X of an extent that can be cut needs ``ceil(x / f) >= x * max(1/f, 1/X)``
     passes along it, so that the product of these factors bounds its cycles by something that adds
     up over the parts, whatever mapping each of them takes.
-
-    Parameters
-    ----------
-    cut_columns : bool
-        Whether columns may be cut, too.
     """
     nest = folded(nest, array)
     if array.kind == "row_stationary":
@@ -300,7 +295,9 @@ def least_mac_cycles(nest: MacNest, array: PeArray, cut_columns: bool = False) -
         )
         return nest.images * nest.groups * nest.kernel_columns * nest.columns * least
     if array.kind == "output_stationary":
-        return nest.groups * nest.depth * _least_outputs(nest, array, cut_columns)
+        # no part of the outputs uses more PEs than there are, or than it has outputs
+        outputs = nest.images * nest.rows * nest.columns * nest.filters
+        return nest.groups * nest.depth * _least(outputs, array.pes)
     taps = nest.kernel_rows * nest.kernel_columns if array.kind == "weight_stationary" else 1
     extent = nest.channels if array.kind == "weight_stationary" else nest.depth
     return nest.pixels * min(
@@ -319,12 +316,3 @@ def _widest_strips(nest: MacNest, array: PeArray) -> list[tuple[int, int]]:
     rows = np.arange(1, array.rows // nest.kernel_rows * array.columns + 1, dtype=np.int64)
     sets = sets_at_once(nest.kernel_rows, rows, array)
     return [(e, s) for s, e in {int(s): int(e) for e, s in zip(rows, sets, strict=True)}.items()]
-
-
-def _least_outputs(nest: MacNest, array: PeArray, cut_columns: bool) -> Fraction:
-    """Passes over outputs: no part of them uses more PEs than there are, or than it has outputs."""
-    cut = nest.images * nest.rows * nest.filters
-    if cut_columns:
-        return _least(cut * nest.columns, array.pes)
-    columns: list[int] = even(nest.columns, array.pes).tolist()
-    return min(-(-nest.columns // x) * _least(cut, array.pes // x) for x in columns)

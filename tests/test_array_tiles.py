@@ -301,6 +301,23 @@ def test_no_cut_of_a_nest_beats_its_least_mac_cycles(kind, data) -> None:
     assert 0 < least <= sum(int(n) for n in cycles)
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows", "filters", "parts"),
+    [
+        ("weight_stationary", 1, 9, (2, 8)),
+        ("no_local_reuse", 1, 9, (2, 8)),
+        ("row_stationary", 3, 6, (1, 4)),
+    ],
+)
+def test_slices_of_input_channels_may_take_different_mappings(kind, rows, filters, parts) -> None:
+    # with the passes over all channels rounded up, whatever the mapping, the bound would be 4.5
+    array = replace(ARRAY, kind=kind)
+    nests = [MacNest(1, 1, filters, channels, rows, 1) for channels in (*parts, sum(parts))]
+    first, second, _ = (int(passes(nest, array).mac_cycles.min()) for nest in nests)
+    assert first + second == 4
+    assert least_mac_cycles(nests[-1], array) == Fraction(15, 4)
+
+
 def test_the_least_cycles_are_exact_where_nothing_is_ragged() -> None:
     # 3 of 6 rows of PEs twice, 4 output rows across: two sets of filters, all PEs at work
     layer = layer_of(Conv(4, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)), (1, 2, 4, 6))

@@ -130,11 +130,19 @@ class Search:
         self._relaxed_seconds = 0.0
         self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
-        least = roofline_cycles(world.site.network, world.site.hardware)
-        self.bound = _easy_bound(problem, self.objective, least)
+        self._roofline = roofline_cycles(world.site.network, world.site.hardware)
+        self.bound = _easy_bound(problem, self.objective, self._roofline)
+
+    def widen(self) -> None:
+        """Search everything at once where no plain plan can be better than what is found."""
+        if self.plain is not self.problem and self.found:
+            least = _easy_bound(self.plain, self.objective, self._roofline)
+            if least >= self._least():
+                self.plain = self.problem
 
     def run(self) -> None:
         """Optimum of the relaxation, placement, and CP-SAT where a proof is still missing."""
+        self.widen()
         if self.objective == "dram":
             found = [self.optimum(problem) for problem in self.problems()]
             best, states = found[0]
@@ -463,6 +471,7 @@ def _stand_in_problems(search: Search) -> Iterator[Problem]:
     for strategy in QUICK if params.strategy == "joint" else (params.strategy,):
         yield RESTRICTIONS[strategy](world.problem, world.recipes)
     if params.strategy == "joint" and params.objective != "dram" and search.problem.prefetch:
+        search.widen()
         yield replace(search.plain, prefetch=False)
     if not search.found and params.strategy in SIMPLER:
         # a strategy's own optimum may have no placement: what keeps nothing mostly has one

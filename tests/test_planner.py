@@ -514,3 +514,23 @@ def test_there_is_a_plan_however_short_the_limit(monkeypatch, strategy: str) -> 
     schedule = planner.plan(network, chip, SolveParams(strategy=strategy, time_limit=1e-6))
     assert len(asked) == 2
     assert verify(schedule) == ()
+
+
+@pytest.mark.parametrize(("capacity", "left_out"), [("8 KiB", False), ("12 KiB", True)])
+def test_the_plain_space_is_left_out_where_a_plan_is_better_than_all_of_it(
+    capacity: str, left_out: bool
+) -> None:
+    """Neither the constants nor the input of the second layer have room: partial sums are fast."""
+    net = spm_opt.NetworkBuilder("wide", dtype="int8")
+    x = net.conv(net.input("x", (1, 64, 16, 16)), 64, 1)
+    net.output(net.conv(x, 64, 3, padding=1))
+    network, chip = net.build(), load_hardware("mobile_npu", {"spm.capacity": capacity})
+    params = SolveParams(workers=1)
+    world = planner.make_world(network, chip, params, "source", (0, 1))
+    search = planner_search.Search(world, world.problem, planner_search.Clock(params, None, None))
+    assert search.plain is not search.problem
+    planner_search.stand_ins(search)
+    assert (search.plain is search.problem) == left_out
+    if left_out:
+        rows = planner.plan(network, chip, replace(params, tilings="rows")).provenance
+        assert min(placed.latency_cycles for placed in search.found) <= rows.objective_bound

@@ -85,7 +85,7 @@ def test_costs_are_those_of_solving_by_hand(case, objective, count):
 
 def test_every_sort_of_choice_is_told_apart():
     seen: dict[str, list[str]] = {}
-    for _, model, capacity in CASES:
+    for _, model, capacity in (*CASES, ("branches", branches, "8 KiB")):
         result = planned(model, capacity, "latency")
         for reason in result.explain(maps=0):
             (text,) = reason.alternative.texts()

@@ -24,6 +24,12 @@ def provenance() -> str:
     )
 
 
+def read_section(name: str, file: Path = RESULTS) -> str:
+    """The section `name` as it stands."""
+    _, _, rest = file.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    return rest.partition(f"<!-- /{name} -->")[0]
+
+
 def write_section(name: str, text: str, file: Path = RESULTS) -> None:
     """Replace the section `name` of the results, or of another page."""
     page = file.read_text(encoding="utf-8")

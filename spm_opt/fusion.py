@@ -13,6 +13,7 @@ no fewer rows, and its buffers hold no fewer, tile by tile and layer by layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import ceil
@@ -20,14 +21,17 @@ from math import ceil
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.fusion_bands import banded_groups
 from spm_opt.fusion_blocks import block_groups
+from spm_opt.fusion_channels import tiled_groups
 from spm_opt.fusion_groups import (
     MAX_GROUP_LAYERS,
+    Group,
     Recipe,
-    all_groups,
     layer_tile_cycles,
     part_cycles,
     recipe_chain,
+    row_groups,
     seen_columns,
+    slice_groups,
 )
 from spm_opt.fusion_prices import Pricer
 from spm_opt.fusion_runs import run_groups
@@ -111,8 +115,9 @@ def make_candidates(
     pricer = Pricer(
         capacity, prune, cut_costs(site.hardware.dram) if cuts else None, site.transfer_fj
     )
-    for group in all_groups(site, halos, longest):
-        pricer.add(group)
+    for position in range(len(site.order)):
+        for group in _plain_groups(site, position, halos, longest):
+            pricer.add(group)
     if blocks:
         for position in range(len(site.order)):
             for group in chain(block_groups(site, position), sum_groups(site, position)):
@@ -127,6 +132,18 @@ def make_candidates(
     candidates, recipes = _with_elided(site, *pricer.candidates())
     _require_space(site, candidates, recipes)
     return Offer(candidates, recipes, pricer.dropped)
+
+
+def _plain_groups(
+    site: Site, position: int, halos: tuple[str, ...], longest: int
+) -> Iterator[Group]:
+    """Groups in stripes of rows, and in channel tiles, that end with the layer at `position`."""
+    for halo in halos:
+        yield from row_groups(site, position, halo, longest)
+    begin, end = site.spans[position]
+    if end - begin > 1:
+        yield from slice_groups(site, position)
+    yield from tiled_groups(site, position)
 
 
 def _require_space(

@@ -21,6 +21,7 @@ import numpy as np
 from spm_opt.cost.compression import map_share
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.fusion_borders import DEPTHS, Moves, aligned, input_uses, streamed
+from spm_opt.fusion_channels import wide_parts
 from spm_opt.fusion_groups import (
     Group,
     Recipe,
@@ -29,7 +30,6 @@ from spm_opt.fusion_groups import (
     part_energy,
     part_outputs,
     sorted_borders,
-    wide_parts,
 )
 from spm_opt.graph.network import Layer
 from spm_opt.parts import Part

@@ -1,12 +1,12 @@
-"""Groups that may run together, under every tiling: rows of a chain, rows or channels of a slice.
+"""Groups that may run together, in stripes: rows of a chain, or of a slice.
 
-A `Group` is what runs whatever its residency pattern: computation, stripes, constants, and the
-maps at its border with their uses. Groups are proposed here, never compared.
+Channel tiles, blocks, runs and partial sums have rooms of their own (`spm_opt.fusion_channels` and
+others). A `Group` is what runs whatever its residency pattern: computation, stripes, constants, and
+the maps at its border with their uses. Groups are proposed here, never compared.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from spm_opt.cost.compute import tile_cycles
-from spm_opt.cost.dram import moved_bytes, moved_bytes_array, transfer_cycles_array
+from spm_opt.cost.dram import moved_bytes
 from spm_opt.cost.energy import Tiles, tile_energy
 from spm_opt.fusion_borders import (
     DEPTHS,
@@ -26,7 +26,6 @@ from spm_opt.fusion_borders import (
     output_uses,
     stored,
     streamed,
-    tiled,
     within,
 )
 from spm_opt.fusion_sharing import Sharing, Takeover, sharing, takeovers
@@ -36,10 +35,7 @@ from spm_opt.graph.network import Layer
 from spm_opt.graph.pieces import taken_channels
 from spm_opt.parts import Part
 from spm_opt.parts_space import (
-    channel_count,
-    channel_heights,
     channel_weight_bytes,
-    tile_inputs,
 )
 from spm_opt.site import Place, Site
 from spm_opt.tiling import (
@@ -48,7 +44,6 @@ from spm_opt.tiling import (
     Cuttings,
     Ints,
     Rows,
-    cuttings,
     grow_chain,
     input_channels,
     read_bytes,
@@ -158,22 +153,6 @@ class Group:
     stripe_bytes: Mapping[int, Ints] = field(default_factory=dict)
     enter: Ints | None = None
     stream_space: Ints | None = None
-
-
-def all_groups(
-    site: Site, halos: Iterable[str], longest: int = MAX_GROUP_LAYERS
-) -> Iterator[Group]:
-    """Every group of the plan space, of at most `longest` layers."""
-    for position in range(len(site.order)):
-        for halo in halos:
-            yield from row_groups(site, position, halo, longest)
-        begin, end = site.spans[position]
-        if end - begin > 1:
-            yield from slice_groups(site, position)
-            for span, part in wide_parts(site, position):
-                yield from channel_groups(site, position, span, part)
-        for index in range(begin, end):
-            yield from channel_groups(site, position, (index, index + 1), site.parts[index])
 
 
 # --------------------------------------------------------------------------- rows
@@ -415,7 +394,7 @@ def _tile_energy(site: Site, layer: Layer, channels: Channels, chain: Chain, i: 
     written = own.count * slice_row_bytes(network, layer.output, channels)
     tiles = Tiles(
         own.count, own.begin, reads + written, np.full_like(own.count, weights),
-        _width(channels), first_density_ppm(network, layer),
+        channel_width(channels), first_density_ppm(network, layer),
     )  # fmt: skip
     return tile_energy(layer, network.tensors[layer.output].dtype, site.hardware, tiles).total_fj
 
@@ -432,7 +411,10 @@ def slice_groups(site: Site, position: int) -> Iterator[Group]:
     for index in range(*site.spans[position]):
         part = site.parts[index]
         inputs = input_channels(site.network, layer, part.channels)
-        key = (_width(part.channels), *(_width(channels) for channels in inputs.values()))
+        key = (
+            channel_width(part.channels),
+            *(channel_width(channels) for channels in inputs.values()),
+        )
         if key not in alike:
             uses = [_row_inputs(site, chain, t, need, inputs[t]) for t, need in chain.needs.items()]
             alike[key] = (
@@ -471,112 +453,13 @@ def part_outputs(
     return uses
 
 
-def _width(channels: Channels) -> int | None:
+def channel_width(channels: Channels) -> int | None:
+    """How many channels they are; None for all."""
     return None if channels is None else channels[1] - channels[0]
 
 
 def _begins(part: Part) -> bool:
     return part.channels is None or part.channels[0] == 0
-
-
-def channel_cuts(layer: Layer, part: Part, heights: tuple[int, ...]) -> Cuttings:
-    """A part's output channels cut into tiles of each of `heights`."""
-    return cuttings(*(part.channels or (0, channel_count(layer))), heights)
-
-
-def wide_parts(site: Site, position: int) -> Iterator[tuple[tuple[int, int], Part]]:
-    """Slices of a layer that may run as one in channel tiles, and the part that they are then.
-
-    All of them, or those of one group of a grouped layer: what they read is read once, where each
-    slice by itself would read it again, and no other map need stay for that.
-    """
-    layer, (begin, end) = site.layer_at(position), site.spans[position]
-    index, step = site.order[position], layer.op.channel_step()
-    yield (begin, end), Part(index, None, layer.weight_bytes)
-    if step == 1 or step == channel_count(layer):
-        return
-    owner = [(part.channels or (0, 0))[0] // step for part in site.parts[begin:end]]
-    for group in range(channel_count(layer) // step):
-        first, last = begin + bisect_left(owner, group), begin + bisect_right(owner, group)
-        channels = group * step, (group + 1) * step
-        if last - first > 1:
-            yield (first, last), Part(index, channels, channel_weight_bytes(layer, channels))
-
-
-def channel_groups(site: Site, position: int, span: tuple[int, int], part: Part) -> Iterator[Group]:
-    """Parts `span`, one together, in tiles of output channels: constants, and inputs, stream.
-
-    Tiles that are whole groups and tiles inside a group differ in which inputs stream by them.
-    """
-    layer = site.layer_at(position)
-    capacity, step = site.hardware.spm.capacity_bytes, layer.op.channel_step()
-    heights = channel_heights(site.network, layer, part.channels, capacity)
-    for chosen in (
-        tuple(height for height in heights if height % step == 0),
-        tuple(height for height in heights if height % step),
-    ):
-        if chosen:
-            yield _channel_group(site, position, span, part, chosen)
-
-
-def _channel_group(
-    site: Site, position: int, span: tuple[int, int], part: Part, heights: tuple[int, ...]
-) -> Group:
-    layer, dram = site.layer_at(position), site.hardware.dram
-    cuts = channel_cuts(layer, part, heights)
-    chain = start_chain(site.network, site.order[position], (layer.rows,))
-    by_tile = tile_inputs(site.network, layer, heights[0])
-    inputs = input_channels(site.network, layer, part.channels)
-    borders = [
-        input_uses(site, t, tiled(site, t, cuts) if t in by_tile else
-                   _at_first_tile(streamed(site, t, need, chain.cuts, inputs[t]), cuts),
-                   other_place(site, chain, t))
-        for t, need in chain.needs.items()
-    ]  # fmt: skip
-    # a piece's channels are as long as those of the map that it is a piece of
-    moves = tiled(site, layer.output, cuts)
-    borders.append(part_outputs(site, position, span[0], part, moves, moves))
-    sizes = cuts.tiles.count * layer.weight_bytes // channel_count(layer)
-    moved = moved_bytes_array(dram, sizes)
-    space = aligned(site, np.stack([depth * cuts.largest(sizes) for depth in DEPTHS]))
-    streams = layer.weight_bytes > 0
-    recipe = Recipe((position, position + 1), part, "channels", heights[0], 1, "retain")
-    compute, energy = _tile_computes(site, layer, chain, cuts)
-    return Group(
-        *span, recipe, cuts, compute, energy,
-        transfer_cycles_array(dram, moved) if streams else None, space, 0, cuts.total(moved),
-        streams, sorted_borders(borders),
-    )  # fmt: skip
-
-
-def _tile_computes(
-    site: Site, layer: Layer, chain: Chain, cuts: Cuttings
-) -> tuple[Ints, Ints]:  # fmt: skip
-    """Cycles and energy of channel tiles, those of equal widths priced once."""
-    known: dict[tuple[int | None, ...], tuple[int, int]] = {}
-    found: list[tuple[int, int]] = []
-    for channels in zip(cuts.tiles.begin.tolist(), cuts.tiles.end.tolist(), strict=True):
-        inputs = input_channels(site.network, layer, channels)
-        key = (_width(channels), *(_width(own) for own in inputs.values()))
-        if key not in known:
-            known[key] = (
-                int(part_cycles(site, layer, channels, chain)[0]),
-                int(part_energy(site, layer, channels, chain)[0]),
-            )
-        found.append(known[key])
-    cycles, energy = np.array(found, dtype=np.int64).reshape(-1, 2).T
-    return cycles, energy
-
-
-def _at_first_tile(whole: Moves, cuts: Cuttings) -> Moves:
-    """Transfers of a map that is loaded in one piece with the first tile of every cutting."""
-    cycles = np.zeros_like(cuts.owner)
-    cycles[cuts.starts] = whole.cycles[0]
-    count = len(cuts.starts)
-    return Moves(
-        cycles, np.repeat(whole.dram_bytes, count),
-        np.repeat(whole.buffer_bytes[:1], len(DEPTHS), axis=0).repeat(count, axis=1),
-    )  # fmt: skip
 
 
 def recipe_chain(site: Site, recipe: Recipe) -> Chain:

@@ -22,13 +22,13 @@ from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.dram import moved_bytes_array, transfer_cycles_array
 from spm_opt.cost.energy import Tiles, tile_energy
 from spm_opt.fusion_borders import DEPTHS, Moves, aligned, input_uses
+from spm_opt.fusion_channels import wide_parts
 from spm_opt.fusion_groups import (
     Group,
     Recipe,
     other_place,
     part_outputs,
     sorted_borders,
-    wide_parts,
 )
 from spm_opt.graph.densities import first_density_ppm
 from spm_opt.graph.network import DTYPE_BYTES, Layer

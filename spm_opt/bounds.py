@@ -52,3 +52,14 @@ def energy_bound(problem: Problem) -> int:
 def dram_bound(problem: Problem) -> int:
     """Bytes below which no plan can be."""
     return shortest_cover(problem, lambda c: c.dram_bytes)
+
+
+def easy_bound(problem: Problem, objective: str, least_cycles: int) -> int:
+    """Value of an objective that no plan is below, where none takes fewer than `least_cycles`."""
+    if objective == "dram":
+        return dram_bound(problem)
+    cycles = max(latency_bound(problem), least_cycles)
+    if objective == "latency":
+        return cycles
+    energy = energy_bound(problem) + problem.leakage_fj * cycles
+    return energy * cycles if objective == "edp" else energy

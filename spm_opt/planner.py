@@ -37,8 +37,8 @@ from spm_opt.planner_search import (
     UNSURE,
     Clock,
     Search,
-    stand_ins,
 )
+from spm_opt.planner_standins import stand_ins
 from spm_opt.problem import Problem
 from spm_opt.schedule import Provenance, Schedule
 from spm_opt.site import Site, feature_maps, make_site, weight_loads

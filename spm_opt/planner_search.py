@@ -17,7 +17,7 @@ from math import inf
 from spm_opt.assemble import Placed, roofline_cycles
 from spm_opt.banding import beside_bands, clashing
 from spm_opt.baselines import RESTRICTIONS, is_plain, plainly
-from spm_opt.bounds import dram_bound, energy_bound, latency_bound, small_maps
+from spm_opt.bounds import easy_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
 from spm_opt.errors import SolverError
@@ -44,12 +44,6 @@ WORTHWHILE = 1000
 UNSURE = 0.005
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
-#: part of the time limit after which no other stand-in is sought
-STAND_IN = 0.2
-#: residencies that stand-ins follow from a boundary
-STAND_IN_STATES = 4
-#: strategies whose plans come fast and stand in while the joint optimum is sought
-QUICK = ("layerwise", "greedy")
 #: strategies that are searched first where time may not do for everything
 SIMPLER = ("fuse", "pin")
 #: how many times as long the relaxation takes without barriers (seen: 4 to 9)
@@ -131,12 +125,12 @@ class Search:
         self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
         self._roofline = roofline_cycles(world.site.network, world.site.hardware)
-        self.bound = _easy_bound(problem, self.objective, self._roofline)
+        self.bound = easy_bound(problem, self.objective, self._roofline)
 
     def widen(self) -> None:
         """Search everything at once where no plain plan can be better than what is found."""
         if self.plain is not self.problem and self.found:
-            least = _easy_bound(self.plain, self.objective, self._roofline)
+            least = easy_bound(self.plain, self.objective, self._roofline)
             if least >= self._least():
                 self.plain = self.problem
 
@@ -442,50 +436,3 @@ class Search:
 
 def _with_room(problem: Problem, share: int) -> Problem:
     return replace(problem, capacity_bytes=problem.capacity_bytes * share // 1000)
-
-
-def stand_ins(search: Search) -> None:
-    """Plans that are found fast, for whoever interrupts."""
-    params, world, began = search.clock.params, search.world, search.clock.seconds
-    for problem in _stand_in_problems(search):
-        # the first is found whatever it takes: there is to be a plan, however short the limit
-        over = search.clock.over if search.found else _never
-        solved = solve_dynamic(problem, search.prices(problem), STAND_IN_STATES, over)
-        if solved.decision is not None:
-            quick = problem.prefetch
-            search.add(place_decision(world, problem, solved.decision, QUICK_LIMIT, quick))
-        if search.found and search.clock.seconds - began > STAND_IN * params.time_limit:
-            return
-
-
-def _never() -> bool:
-    return False
-
-
-def _stand_in_problems(search: Search) -> Iterator[Problem]:
-    """Baselines; and without prefetches, which fill the scratchpad: what is left is placed easily.
-
-    So a plan with prefetching does not fall behind the one without where time is short.
-    """
-    params, world = search.clock.params, search.world
-    for strategy in QUICK if params.strategy == "joint" else (params.strategy,):
-        yield RESTRICTIONS[strategy](world.problem, world.recipes)
-    if params.strategy == "joint" and params.objective != "dram" and search.problem.prefetch:
-        search.widen()
-        yield replace(search.plain, prefetch=False)
-    if not search.found and params.strategy in SIMPLER:
-        # a strategy's own optimum may have no placement: what keeps nothing mostly has one
-        yield RESTRICTIONS["layerwise"](world.problem, world.recipes)
-    if not search.found and params.constraints:
-        # no baseline may meet what the user demands
-        yield replace(search.problem, prefetch=False)
-
-
-def _easy_bound(problem: Problem, objective: str, least_cycles: int) -> int:
-    if objective == "dram":
-        return dram_bound(problem)
-    cycles = max(latency_bound(problem), least_cycles)
-    if objective == "latency":
-        return cycles
-    energy = energy_bound(problem) + problem.leakage_fj * cycles
-    return energy * cycles if objective == "edp" else energy

@@ -16,7 +16,7 @@ from random_worlds import random_chip, random_network
 from small_problems import fmap, group, problem
 
 import spm_opt
-from spm_opt import planner, planner_placing, planner_search
+from spm_opt import planner, planner_placing, planner_search, planner_standins
 from spm_opt.allocation.place import place
 from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
 from spm_opt.api import load_hardware
@@ -203,7 +203,7 @@ def test_bytes_have_no_false_optimum_either(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_searched_plan_below_its_bound_is_a_bug(monkeypatch: pytest.MonkeyPatch):
     case = gadget((1, 1, 1, 1, 1))
-    monkeypatch.setattr(planner_search, "_easy_bound", lambda problem, objective, least: 10**6)
+    monkeypatch.setattr(planner_search, "easy_bound", lambda problem, objective, least: 10**6)
     with pytest.raises(spm_opt.SolverError, match="this is a bug"):
         Plans(case, monkeypatch).plan()
 
@@ -502,13 +502,13 @@ def test_where_time_is_short_the_simpler_strategies_are_searched_first(monkeypat
 def test_there_is_a_plan_however_short_the_limit(monkeypatch, strategy: str) -> None:
     """Also where the strategy's own optimum cannot be placed at once."""
     asked: list[Problem] = []
-    place_decision = planner_search.place_decision
+    place_decision = planner_standins.place_decision
 
     def first_fails(world, found, *rest):
         asked.append(found)
         return None if len(asked) == 1 else place_decision(world, found, *rest)
 
-    monkeypatch.setattr(planner_search, "place_decision", first_fails)
+    monkeypatch.setattr(planner_standins, "place_decision", first_fails)
     network = random_network(random.Random(1))
     chip = random_chip(random.Random(1))
     schedule = planner.plan(network, chip, SolveParams(strategy=strategy, time_limit=1e-6))
@@ -529,7 +529,7 @@ def test_the_plain_space_is_left_out_where_a_plan_is_better_than_all_of_it(
     world = planner.make_world(network, chip, params, "source", (0, 1))
     search = planner_search.Search(world, world.problem, planner_search.Clock(params, None, None))
     assert search.plain is not search.problem
-    planner_search.stand_ins(search)
+    planner_standins.stand_ins(search)
     assert (search.plain is search.problem) == left_out
     if left_out:
         rows = planner.plan(network, chip, replace(params, tilings="rows")).provenance

@@ -37,6 +37,18 @@ def is_plain(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
     return not (recipe.bands or run or recipe.axis in ("blocks", "sums"))
 
 
+def slices_apart(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
+    """Plainly, and each slice of a layer by itself."""
+    apart = plainly(problem, recipes).only(lambda c: is_apart(c, recipes))
+    return apart if all(covering(apart)) and len(apart.candidates) else problem
+
+
+def is_apart(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
+    """Whether a plain candidate is no group of slices of one layer."""
+    together = recipes[candidate.recipe].axis == "channels" and candidate.end > candidate.first + 1
+    return is_plain(candidate, recipes) and not together
+
+
 def joint(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
     """Everything."""
     return problem

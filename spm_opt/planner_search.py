@@ -16,7 +16,7 @@ from math import inf
 
 from spm_opt.assemble import Placed, roofline_cycles
 from spm_opt.banding import beside_bands, clashing
-from spm_opt.baselines import RESTRICTIONS, is_plain, plainly
+from spm_opt.baselines import RESTRICTIONS, is_apart, is_plain, plainly, slices_apart
 from spm_opt.bounds import easy_bound, small_maps
 from spm_opt.decision import Decision
 from spm_opt.dynamic import Prices, Solved, solve_dynamic
@@ -122,7 +122,7 @@ class Search:
         self._followed = STATES[0]
         #: what the last relaxation with barriers took
         self._relaxed_seconds = 0.0
-        self._crossing: dict[tuple[int, int, bool, Prices], Solved] = {}
+        self._crossing: dict[tuple[int, int, int, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
         self._roofline = roofline_cycles(world.site.network, world.site.hardware)
         self.bound = easy_bound(problem, self.objective, self._roofline)
@@ -164,8 +164,14 @@ class Search:
         return self.weights or prices(problem, self.objective)
 
     def problems(self) -> list[Problem]:
-        """The whole problem, and the one without bands where it has some."""
+        """The whole problem, and the plain one where that is another."""
         return [self.problem] if self.plain is self.problem else [self.problem, self.plain]
+
+    def spaces(self) -> list[Problem]:
+        """These, and the plain one with every slice by itself where it has others."""
+        apart = slices_apart(self.plain, self.world.recipes)
+        same = len(apart.candidates) == len(self.plain.candidates)
+        return self.problems() if same else [*self.problems(), apart]
 
     def optimum(self, problem: Problem) -> tuple[Solved | None, int]:
         """Optimum with barriers, as far as time allows, and its placement; residencies followed."""
@@ -218,11 +224,12 @@ class Search:
 
     def overlapped(self, share: int, states: int, problem: Problem | None = None) -> Solved:
         """Optimum without barriers, in a share of the scratchpad; of the whole problem if None."""
-        whole = problem is None or problem is self.problem
-        wanted = self.prices(problem or self.problem)
-        key = share, states, whole, wanted
+        whole = problem or self.problem
+        wanted = self.prices(whole)
+        # spaces differ in how much there is to choose from
+        key = share, states, len(whole.candidates), wanted
         if key not in self._crossing:
-            found = replace(_with_room(problem or self.problem, share), overlap=True)
+            found = replace(_with_room(whole, share), overlap=True)
             self._crossing[key] = solve_dynamic(found, wanted, states, self.clock.over)
         return self._crossing[key]
 
@@ -242,30 +249,35 @@ class Search:
     def overlap(self) -> None:
         """Place what is best where steps are no barriers, with more and more room for overlaps.
 
-        The whole problem takes as long as the plain one: it is left, unless the gap is wide, once
-        its plan, which promised more than any plain one, was placed and ran no faster than those.
+        What promises most is not always as well placed and timed, so smaller spaces have their
+        turn. A larger one takes as long: it is left, unless the gap is wide, once its plan, which
+        promised more than any of a smaller one, was placed and ran no faster than those.
         """
-        disappointed = False
+        disappointed, spaces = False, self.spaces()
         for share in OVERLAP_SHARES:
-            for problem in self.problems():
+            larger: tuple[Solved, Problem] | None = None
+            for problem in spaces:
                 best = self._least()
                 if self.clock.over() or best - self.bound <= best // WORTHWHILE:
                     return
-                if problem is not self.plain and disappointed and self.gap() <= UNSURE:
+                if problem is not spaces[-1] and disappointed and self.gap() <= UNSURE:
                     continue
+                if larger is not None and self._lies_in(*larger, problem):
+                    continue  # it is the optimum there, too
                 began = self.clock.seconds
                 solved = self._best_overlap(share, problem)
                 if solved.complete and self._value(solved) >= best:
-                    return  # with less space, or without bands, it is no better
+                    if problem is spaces[0]:
+                        return  # nor is anything with less room
+                    break  # nor is anything in a smaller space
                 crossing = replace(_with_room(problem, share), overlap=True)
                 solved = self._without_clashes(solved, crossing)
+                larger = solved, problem
                 placed = self.place(solved, crossing)
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
-                if problem is not self.plain:
+                if problem is not spaces[-1]:
                     disappointed = placed and self._least() == best
-                    if self._is_plain(solved):
-                        break  # the same in the plain problem
 
     def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
         """An optimum of `problem`; where that has bands that clash, the best one beside the bands.
@@ -319,9 +331,13 @@ class Search:
                 break
         return solved
 
-    def _is_plain(self, solved: Solved) -> bool:
-        chosen = () if solved.decision is None else solved.decision.candidates
-        return all(is_plain(self.problem.candidates[k], self.world.recipes) for k in chosen)
+    def _lies_in(self, solved: Solved, larger: Problem, problem: Problem) -> bool:
+        """Whether a complete optimum of a larger space is a plan of `problem`."""
+        if not solved.complete or solved.decision is None:
+            return False
+        test = is_plain if problem is self.plain else is_apart
+        chosen = (larger.candidates[k] for k in solved.decision.candidates)
+        return all(test(candidate, self.world.recipes) for candidate in chosen)
 
     def _affords(self, seconds: float) -> bool:
         """Whether a longer search fits the time left; always where runs must repeat."""

@@ -534,3 +534,32 @@ def test_the_plain_space_is_left_out_where_a_plan_is_better_than_all_of_it(
     if left_out:
         rows = planner.plan(network, chip, replace(params, tilings="rows")).provenance
         assert min(placed.latency_cycles for placed in search.found) <= rows.objective_bound
+
+
+def test_smaller_spaces_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tilings, those of stripes, and slices by themselves: each is solved and placed."""
+    net = spm_opt.NetworkBuilder("sliced", dtype="int8")
+    x = net.conv(net.input("x", (1, 16, 24, 24)), 64, 3, padding=1)
+    net.output(net.conv(x, 64, 3, padding=1))
+    chip = load_hardware("mobile_npu", {"spm.capacity": "24 KiB"})
+    params = SolveParams(workers=1)
+    world = planner.make_world(net.build(), chip, params, "source", (0, 1))
+    search = planner_search.Search(world, world.problem, planner_search.Clock(params, None, None))
+    planner_standins.stand_ins(search)
+    spaces = search.spaces()
+    sizes = [len(space.candidates) for space in spaces]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert len(sizes) == 3
+    asked: list[int] = []
+    best_overlap = search._best_overlap
+
+    def noted(share: int, problem: Problem) -> planner_search.Solved:
+        asked.append(len(problem.candidates))
+        return best_overlap(share, problem)
+
+    monkeypatch.setattr(search, "_best_overlap", noted)
+    # nothing is good enough, and nothing lies in a smaller space
+    monkeypatch.setattr(search, "_least", lambda: 10**9)
+    monkeypatch.setattr(search, "_lies_in", lambda *told: False)
+    search.overlap()
+    assert asked == sizes * len(planner_search.OVERLAP_SHARES)

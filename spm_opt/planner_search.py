@@ -251,16 +251,19 @@ class Search:
 
         What promises most is not always as well placed and timed, so smaller spaces have their
         turn. A larger one takes as long: it is left, unless the gap is wide, once its plan, which
-        promised more than any of a smaller one, was placed and ran no faster than those.
+        promised more than any of a smaller one, was placed and ran no faster than what was known
+        before the spaces had their turns.
         """
-        disappointed, spaces = False, self.spaces()
+        disappointed: set[int] = set()
+        spaces = self.spaces()
         for share in OVERLAP_SHARES:
             larger: tuple[Solved, Problem] | None = None
-            for problem in spaces:
+            known = self._least()
+            for number, problem in enumerate(spaces):
                 best = self._least()
                 if self.clock.over() or best - self.bound <= best // WORTHWHILE:
                     return
-                if problem is not spaces[-1] and disappointed and self.gap() <= UNSURE:
+                if number in disappointed and self.gap() <= UNSURE:
                     continue
                 if larger is not None and self._lies_in(*larger, problem):
                     continue  # it is the optimum there, too
@@ -276,8 +279,8 @@ class Search:
                 placed = self.place(solved, crossing)
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
-                if problem is not spaces[-1]:
-                    disappointed = placed and self._least() == best
+                if problem is not spaces[-1] and placed and self._least() == known:
+                    disappointed.add(number)
 
     def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
         """An optimum of `problem`; where that has bands that clash, the best one beside the bands.

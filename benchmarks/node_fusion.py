@@ -24,19 +24,31 @@ PARTS = ("dram_weight_bytes", "dram_feature_map_bytes")
 
 
 def booked(result: spm_opt.Result) -> dict[str, tuple[int, int]]:
-    """Bytes of weights and of maps of each layer up to the last convolution and its pool."""
+    """Bytes of weights and of maps of each layer up to the last convolution and its pool.
+
+    The bands of a layer count for it.
+    """
     rows = list(csv.DictReader(io.StringIO(layers_csv(result.schedule))))
     last = max(n for n, row in enumerate(rows) if row["op"] == "conv")
-    pooled = last + 1 < len(rows) and rows[last + 1]["op"] == "max_pool"
-    return {
-        row["layer"]: (int(row[PARTS[0]]), int(row[PARTS[1]])) for row in rows[: last + 1 + pooled]
-    }
+    pooled = last + 1 < len(rows) and rows[last + 1]["op"] == "pool"
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows[: last + 1 + pooled]:
+        layer = layer_of(row["layer"])
+        weights, maps = found.get(layer, (0, 0))
+        found[layer] = weights + int(row[PARTS[0]]), maps + int(row[PARTS[1]])
+    return found
+
+
+def layer_of(name: str) -> str:
+    """The layer that a band of columns is one of; other names as they are."""
+    return name.partition("#")[0]
 
 
 def groups(result: spm_opt.Result, layers: list[str]) -> str:
     """Which of `layers` run together."""
-    found = dict.fromkeys(step.layers for step in result.schedule.steps)
-    fused = [" + ".join(names) for names in found if len(names) > 1 and names[0] in layers]
+    steps = ([layer_of(name) for name in step.layers] for step in result.schedule.steps)
+    kept = (tuple(dict.fromkeys(n for n in names if n in layers)) for names in steps)
+    fused = [" + ".join(names) for names in dict.fromkeys(kept) if len(names) > 1]
     return ", ".join(fused) or "none"
 
 
@@ -76,7 +88,6 @@ def main() -> int:
         for result in spm_opt.compare(
             arguments.model, arguments.hw, dtype=arguments.dtype, objective="dram",
             strategies=STRATEGIES, time_limit=arguments.time_limit,
-            overrides={"compute.dataflow": "none"},
         )
     }  # fmt: skip
     text = f"{arguments.model} on `{arguments.hw}`, {arguments.dtype}.\n\n{table(results)}"

@@ -25,6 +25,7 @@ from spm_opt.fusion_dominance import essential
 from spm_opt.params import Progress, SolveParams
 from spm_opt.planner_placing import World, place_decision, translated
 from spm_opt.planner_prices import prices
+from spm_opt.planner_turns import Turns
 from spm_opt.problem import Problem
 
 #: shares of the capacity, in thousandths, that the relaxation is given, until a placement is found
@@ -252,31 +253,36 @@ class Search:
         What promises most is not always as well placed and timed, so smaller spaces have their
         turn. A larger one takes as long: it is left, unless the gap is wide, once its plan, which
         promised more than any of a smaller one, was placed and ran no faster than what was known
-        before the spaces had their turns.
+        before the spaces had their turns. Nor is one worth its time from which nothing better is
+        expected.
         """
+        turns, spaces = Turns(), self.spaces()
         disappointed: set[int] = set()
-        spaces = self.spaces()
         for share in OVERLAP_SHARES:
             larger: tuple[Solved, Problem] | None = None
             known = self._least()
             for number, problem in enumerate(spaces):
-                best = self._least()
+                best, began = self._least(), self.clock.seconds
                 if self.clock.over() or best - self.bound <= best // WORTHWHILE:
                     return
+                if turns.is_hopeless(number, share, best):
+                    continue
                 if number in disappointed and self.gap() <= UNSURE:
                     continue
                 if larger is not None and self._lies_in(*larger, problem):
                     continue  # it is the optimum there, too
-                began = self.clock.seconds
                 solved = self._best_overlap(share, problem)
-                if solved.complete and self._value(solved) >= best:
-                    if problem is spaces[0]:
-                        return  # nor is anything with less room
-                    break  # nor is anything in a smaller space
+                if solved.complete:
+                    turns.promise(number, share, self._value(solved))
+                    if turns.is_hopeless(number, share, best):
+                        continue
                 crossing = replace(_with_room(problem, share), overlap=True)
-                solved = self._without_clashes(solved, crossing)
-                larger = solved, problem
+                solved, promised = self._without_clashes(solved, crossing), self._value(solved)
+                larger, plans = (solved, problem), len(self.found)
                 placed = self.place(solved, crossing)
+                if len(self.found) > plans:
+                    value = self.found[-1].value(self.objective)
+                    turns.comes_true(number, promised, value)
                 if not self._affords(2 * (self.clock.seconds - began)):
                     return
                 if problem is not spaces[-1] and placed and self._least() == known:

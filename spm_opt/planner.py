@@ -35,6 +35,7 @@ from spm_opt.planner_search import (
     PATIENT_LIMIT,
     STATES,
     UNSURE,
+    WIDE,
     Clock,
     Search,
 )
@@ -45,10 +46,9 @@ from spm_opt.site import Site, feature_maps, make_site, weight_loads
 
 __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
 
-#: share of the value that an answer must be off its bound for an order that may not end in time
-WIDE = 0.03
-#: how often the candidates of an order are to fit the time left, for it to be begun
-WORTH_BEGINNING = 6
+#: how often the candidates of an order are to fit the time left, for it to be begun (seen: a first
+#: good plan took twice as long as they did)
+WORTH_BEGINNING = 2.5
 #: records made between two looks for garbage
 MANY_RECORDS = 1_000_000
 
@@ -224,7 +224,8 @@ def _plan_all(
     clock, limit = Clock(params, progress, stop), params.time_limit * len(strategies)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried, shared = 0, 0.0
-    for variant in _variants(network, params, standings):
+    orders = _orders(network, params)
+    for variant in _variants(orders, params, standings):
         # whether another one of the same length would not end within the limit
         late = tried > 0 and clock.seconds * (tried + 1) / tried > limit
         if late and not _is_worth_beginning(standings, limit - clock.seconds, shared):
@@ -245,6 +246,7 @@ def _plan_all(
             own = Clock(replace(variant.params, strategy=standing.strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= standing.seconds + shared
+            own.reserve = WORTH_BEGINNING * shared if tried < len(orders) else 0.0
             known = [placed for one in standings.values() for placed in one.plans_of(world)]
             answer, is_possible = _answer(world, own, known, rivals)
             standing.seconds = own.seconds
@@ -300,18 +302,22 @@ def _require_space(network: Network, hardware: Hardware, params: SolveParams) ->
     make_world(network, hardware, params, name, order)
 
 
+def _orders(network: Network, params: SolveParams) -> dict[str, tuple[int, ...]]:
+    """The orders of the layers to try, by name."""
+    if params.constraints.order:
+        number = {layer.name: index for index, layer in enumerate(network.layers)}
+        return {"given": tuple(number[name] for name in params.constraints.order)}
+    return distinct_orders(network, params.orders)
+
+
 def _variants(
-    network: Network, params: SolveParams, standings: dict[str, _Standing]
+    orders: dict[str, tuple[int, ...]], params: SolveParams, standings: dict[str, _Standing]
 ) -> Iterator[Variant]:
     """The orders; then, while an answer has no proof, the same once more without aliases.
 
     Aliases save space in every plan, but what is best with more space is not always as well
     placed and timed: so allowing them never makes a latency worse, where time is enough.
     """
-    orders = distinct_orders(network, params.orders)
-    if params.constraints.order:
-        number = {layer.name: index for index, layer in enumerate(network.layers)}
-        orders = {"given": tuple(number[name] for name in params.constraints.order)}
     for name, order in orders.items():
         yield Variant(name, order, params)
     if params.aliases:

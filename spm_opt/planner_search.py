@@ -43,6 +43,8 @@ OVERLAP_SHARES = (1000, 950, 880)
 WORTHWHILE = 1000
 #: share of the value that an answer must be away from its bound to be worth a long search
 UNSURE = 0.005
+#: and to be worth a search of another order that may end without a bound
+WIDE = 0.03
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
 #: strategies that are searched first where time may not do for everything
@@ -63,6 +65,8 @@ class Clock:
         self.params, self.progress, self.stop = params, progress, stop
         self.began = time.monotonic()
         self.incumbent: int | None = None
+        #: seconds that another order needs; 0 where none is left
+        self.reserve = 0.0
 
     @property
     def seconds(self) -> float:
@@ -254,7 +258,7 @@ class Search:
         turn. A larger one takes as long: it is left, unless the gap is wide, once its plan, which
         promised more than any of a smaller one, was placed and ran no faster than what was known
         before the spaces had their turns. Nor is one worth its time from which nothing better is
-        expected.
+        expected, or where another order of the layers promises more.
         """
         turns, spaces = Turns(), self.spaces()
         disappointed: set[int] = set()
@@ -283,10 +287,24 @@ class Search:
                 if len(self.found) > plans:
                     value = self.found[-1].value(self.objective)
                     turns.comes_true(number, promised, value)
-                if not self._affords(2 * (self.clock.seconds - began)):
+                seconds = self.clock.seconds - began
+                if not self._affords(2 * seconds) or self._leaves_time(seconds, best):
                     return
                 if problem is not spaces[-1] and placed and self._least() == known:
                     disappointed.add(number)
+
+    def _leaves_time(self, seconds: float, best: float) -> bool:
+        """Whether what is left goes to another order, after a turn that took so many seconds.
+
+        So where the gap is wide, and the turn found nothing better than `best` or another one
+        would leave too little.
+        """
+        left, reserve = self.clock.left, self.clock.reserve
+        if not 0 < reserve <= left or self.gap() <= WIDE:
+            return False
+        if self.clock.params.deterministic_limit is not None:
+            return False
+        return self._least() >= best or left - seconds < reserve
 
     def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
         """An optimum of `problem`; where that has bands that clash, the best one beside the bands.

@@ -546,6 +546,29 @@ def test_more_tilings_do_not_end_a_search_before_stripes_have_had_their_turns() 
     assert both.objective_value <= rows.objective_value
 
 
+@pytest.mark.parametrize(
+    ("reserve", "seconds", "found", "leaves"),
+    [
+        (0.0, 5.0, 110, False),  # no other order is left
+        (20.0, 5.0, 110, True),  # the turn found nothing better
+        (20.0, 5.0, 120, False),  # it did, and another one leaves enough
+        (20.0, 31.0, 120, True),  # another one would leave too little
+        (60.0, 5.0, 110, False),  # nor would no turn
+        (20.0, 5.0, 102, False),  # the gap is not wide
+    ],
+)
+def test_time_is_left_to_another_order_where_the_gap_is_wide(
+    reserve: float, seconds: float, found: int, leaves: bool
+) -> None:
+    """50 seconds are left, a turn took some of those before; the best plan was one of 110."""
+    clock = SimpleNamespace(
+        left=50.0, reserve=reserve, params=SimpleNamespace(deterministic_limit=None)
+    )
+    search = SimpleNamespace(clock=clock, gap=lambda: (found - 100) / found, _least=lambda: found)
+    best = 110 if found <= 110 else 130
+    assert planner_search.Search._leaves_time(search, seconds, best) == leaves
+
+
 def test_smaller_spaces_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """All tilings, those of stripes, and slices by themselves: each is solved and placed."""
     net = spm_opt.NetworkBuilder("sliced", dtype="int8")

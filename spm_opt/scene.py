@@ -32,10 +32,11 @@ _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 _BLUE, _PURPLE, _GREY = "#0072B2", "#CC79A7", "#999999"
 STALL_COLOUR: Final = "#D55E00"
 
+#: in the order of legends; those that look the same are named once
 BUFFER_KINDS: Final[dict[str, Kind]] = {
+    "map": Kind("whole map", _BLUE),
     "weights": Kind("weights", _ORANGE),
     "weight_stream": Kind("weights, streamed", _YELLOW),
-    "map": Kind("whole map", _BLUE),
     "stripe": Kind("stripe", _GREEN),
     "channel_stripe": Kind("stripe", _GREEN),
     "input": Kind("in stream", _SKY),

@@ -26,8 +26,9 @@ from spm_opt.plot import (
     plot_timeline,
     plot_traffic,
 )
+from spm_opt.plot.style import kinds_shown
 from spm_opt.result import Result
-from spm_opt.scene import Scene
+from spm_opt.scene import BUFFER_KINDS, Scene
 from spm_opt.schedule import Schedule
 from spm_opt.stream import COMPUTE
 
@@ -292,3 +293,8 @@ def test_the_documents_name_every_kind_of_figure():
     named = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.M))
     assert named == {kind: figure.__name__ for kind, figure in FIGURES.items()}
     assert tuple(FIGURES) == cli_plot.KINDS
+
+
+@pytest.mark.parametrize("kind", BUFFER_KINDS)
+def test_a_legend_names_every_kind_of_buffer(kind: str) -> None:
+    assert kinds_shown([kind]) == [BUFFER_KINDS[kind]]

@@ -19,8 +19,6 @@ _FEW_DECADES: Final = 2.5
 _LEGEND_DROP: Final = 0.45
 GREY: Final = "#777777"
 INK: Final = "#222222"
-#: kinds in the order of legends; those that look the same are named once
-_LEGEND: Final = ("map", "weights", "weight_stream", "stripe", "input", "output")
 _DARK: Final = frozenset({"#0072B2", "#009E73", STALL_COLOUR})
 
 
@@ -95,7 +93,7 @@ def legend(ax: Any, handles: Sequence[Any], columns: int = 8) -> None:
 def kinds_shown(kinds: Iterable[str]) -> list[Kind]:
     """Legend entries of the kinds of buffers that occur."""
     occurring = {BUFFER_KINDS[kind] for kind in kinds}
-    return [BUFFER_KINDS[kind] for kind in _LEGEND if BUFFER_KINDS[kind] in occurring]
+    return [kind for kind in dict.fromkeys(BUFFER_KINDS.values()) if kind in occurring]
 
 
 def text_colour(background: str) -> str:

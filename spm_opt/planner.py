@@ -49,6 +49,8 @@ __all__ = ["minimum_peak_bytes", "minimum_spm_bytes", "plan", "plan_all"]
 #: how often the candidates of an order are to fit the time left, for it to be begun (seen: a first
 #: good plan took twice as long as they did)
 WORTH_BEGINNING = 2.5
+#: what stripes alone take of the time of all tilings (seen: a third to a half)
+OF_STRIPES = 0.5
 #: records made between two looks for garbage
 MANY_RECORDS = 1_000_000
 
@@ -58,12 +60,16 @@ Restrict: TypeAlias = Callable[[Site, Problem], Problem]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The best placed plan of one strategy, and a bound on all of them."""
+    """The best placed plan of one strategy, and a bound on all of them.
+
+    ``stripes_may_do`` says that more tilings are not known to be better than stripes alone.
+    """
 
     world: World
     placed: Placed
     value: int
     bound: int
+    stripes_may_do: bool
 
     @property
     def is_proven(self) -> bool:
@@ -91,12 +97,15 @@ class Variant:
         Name of the order.
     again : bool
         Whether the order has been tried, with aliases, and is tried without.
+    part : bool
+        Whether tilings are left out that were asked for: a bound would not be one for all of them.
     """
 
     name: str
     order: tuple[int, ...]
     params: SolveParams
     again: bool = False
+    part: bool = False
 
     @property
     def label(self) -> str:
@@ -141,13 +150,14 @@ class _Standing:
         """Take note of an order's answer; without one, of whether a plan is possible."""
         self.is_possible |= is_possible
         if answer is None:
-            if not is_possible:
+            if not (is_possible or variant.part):
                 self.orders.add(variant.name)
             return
-        if _counts_as_untried(answer, self.best, variant.again, late):
+        if not (variant.part or _counts_as_untried(answer, self.best, variant.again, late)):
+            self.bounds.append(answer.bound)
+            self.orders.add(variant.name)
+        elif not variant.part:
             return
-        self.bounds.append(answer.bound)
-        self.orders.add(variant.name)
         if self.best is None or _rank(answer) < _rank(self.best):
             self.best = answer
 
@@ -225,10 +235,15 @@ def _plan_all(
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried, shared = 0, 0.0
     orders = _orders(network, params)
+    fits = minimum_spm_bytes(network, hardware)[0] <= hardware.spm.capacity_bytes
     for variant in _variants(orders, params, standings):
         # whether another one of the same length would not end within the limit
         late = tried > 0 and clock.seconds * (tried + 1) / tried > limit
-        if late and not _is_worth_beginning(standings, limit - clock.seconds, shared):
+        needed = WORTH_BEGINNING * shared
+        if late and fits and _stripes_may_do(variant, standings):
+            variant = replace(variant, params=replace(variant.params, tilings="rows"), part=True)
+            needed *= OF_STRIPES
+        if late and not _is_worth_beginning(standings, limit - clock.seconds, needed):
             break
         if tried and clock.stopped:
             break
@@ -246,7 +261,8 @@ def _plan_all(
             own = Clock(replace(variant.params, strategy=standing.strategy), progress, stop)
             # what went before counts against the limit, candidates for every strategy
             own.began -= standing.seconds + shared
-            own.reserve = WORTH_BEGINNING * shared if tried < len(orders) else 0.0
+            if tried < len(orders):
+                own.reserve = WORTH_BEGINNING * shared * OF_STRIPES
             known = [placed for one in standings.values() for placed in one.plans_of(world)]
             answer, is_possible = _answer(world, own, known, rivals)
             standing.seconds = own.seconds
@@ -326,13 +342,25 @@ def _variants(
                 yield Variant(name, order, replace(params, aliases=False), again=True)
 
 
-def _is_worth_beginning(standings: dict[str, _Standing], left: float, candidates: float) -> bool:
+def _is_worth_beginning(standings: dict[str, _Standing], left: float, needed: float) -> bool:
     """Whether to begin an order that may not end in the seconds left.
 
-    So where a plan is far from its bound, and what made the last order's candidates leaves time.
+    So where a plan is far from its bound, and there is time for a first good plan.
     """
     wide = any(one.best is not None and one.best.is_wide_open for one in standings.values())
-    return wide and left > WORTH_BEGINNING * candidates
+    return wide and left > needed
+
+
+def _stripes_may_do(variant: Variant, standings: dict[str, _Standing]) -> bool:
+    """Whether to search a late order in stripes alone, which takes half the time.
+
+    Then no bound holds for all tilings that were asked for: the order counts as untried.
+    """
+    best = [one.best for one in standings.values() if one.best is not None]
+    return (
+        variant.params.tilings == "all" and not variant.again
+        and bool(best) and all(one.stripes_may_do for one in best)
+    )  # fmt: skip
 
 
 def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool, late: bool) -> bool:
@@ -466,18 +494,22 @@ def _answer(
             f"a {strategy} schedule of {value} was found below the bound {search.bound}: "
             "this is a bug"
         )
-    return Answer(world, best, value, search.bound), True
+    stripes_may_do = search.plain is not search.problem or rivals.variant.part
+    return Answer(world, best, value, search.bound, stripes_may_do), True
 
 
 def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Schedule:
-    strategy, value, bound = standing.strategy, answer.value, min(standing.bounds)
+    strategy, value = standing.strategy, answer.value
+    # a plan of an order that the bound does not cover may lie below it
+    covered = answer.world.name in standing.orders
+    bound = min(*standing.bounds, value) if standing.bounds else value
     problem = RESTRICTIONS[strategy](answer.world.problem, answer.world.recipes)
     latency = bound if params.objective == "latency" else latency_bound(problem)
     provenance = Provenance(
         strategy=strategy,
         objective=params.objective,
         prefetch=params.prefetch,
-        status="optimal" if bound == value else "feasible",
+        status="optimal" if covered and bound == value else "feasible",
         objective_value=value,
         objective_bound=bound,
         latency_lower_bound_cycles=latency,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from math import inf
 
 from spm_opt.assemble import Placed, roofline_cycles
@@ -255,56 +256,52 @@ class Search:
         """Place what is best where steps are no barriers, with more and more room for overlaps.
 
         What promises most is not always as well placed and timed, so smaller spaces have their
-        turn. A larger one takes as long: it is left, unless the gap is wide, once its plan, which
-        promised more than any of a smaller one, was placed and ran no faster than what was known
-        before the spaces had their turns. Nor is one worth its time from which nothing better is
-        expected, or where another order of the layers promises more.
+        turn. Turns that promise to come to more than the best plan are taken last: where the gap is
+        wide enough for them, and no other order of the layers has a use for the time.
         """
         turns, spaces = Turns(), self.spaces()
-        disappointed: set[int] = set()
-        for share in OVERLAP_SHARES:
-            larger: tuple[Solved, Problem] | None = None
-            known = self._least()
-            for number, problem in enumerate(spaces):
+        for promising in (True, False):
+            if not promising and (self.gap() <= UNSURE or self._leaves_time()):
+                return
+            for share, number in product(OVERLAP_SHARES, range(len(spaces))):
                 best, began = self._least(), self.clock.seconds
                 if self.clock.over() or best - self.bound <= best // WORTHWHILE:
                     return
-                if turns.is_hopeless(number, share, best):
+                if turns.is_over(number, share, best) or (
+                    promising and turns.expected(number, share) > best
+                ):
                     continue
-                if number in disappointed and self.gap() <= UNSURE:
-                    continue
-                if larger is not None and self._lies_in(*larger, problem):
-                    continue  # it is the optimum there, too
-                solved = self._best_overlap(share, problem)
-                if solved.complete:
-                    turns.promise(number, share, self._value(solved))
-                    if turns.is_hopeless(number, share, best):
-                        continue
-                crossing = replace(_with_room(problem, share), overlap=True)
-                solved, promised = self._without_clashes(solved, crossing), self._value(solved)
-                larger, plans = (solved, problem), len(self.found)
-                placed = self.place(solved, crossing)
-                if len(self.found) > plans:
-                    value = self.found[-1].value(self.objective)
-                    turns.comes_true(number, promised, value)
-                seconds = self.clock.seconds - began
-                if not self._affords(2 * seconds) or self._leaves_time(seconds, best):
+                self._take_turn(turns, number, share, spaces)
+                if not self._affords(2 * (self.clock.seconds - began)):
                     return
-                if problem is not spaces[-1] and placed and self._least() == known:
-                    disappointed.add(number)
 
-    def _leaves_time(self, seconds: float, best: float) -> bool:
-        """Whether what is left goes to another order, after a turn that took so many seconds.
+    def _take_turn(self, turns: Turns, number: int, share: int, spaces: list[Problem]) -> None:
+        """Place the optimum of a space in a share of the scratchpad, where that may be better."""
+        problem, best = spaces[number], self._least()
+        larger = turns.optima.get(share)
+        if (
+            larger is not None
+            and larger[0] < number
+            and self._lies_in(larger[1], spaces[larger[0]], problem)
+        ):
+            turns.taken.add((number, share))
+            return  # it is the optimum here, too
+        solved = self._best_overlap(share, problem)
+        promised = self._value(solved)
+        turns.take(number, share, solved, promised)
+        if turns.is_hopeless(number, share, best):
+            return
+        crossing = replace(_with_room(problem, share), overlap=True)
+        plans = len(self.found)
+        self.place(self._without_clashes(solved, crossing), crossing)
+        if len(self.found) > plans:
+            turns.comes_true(number, promised, self.found[-1].value(self.objective))
 
-        So where the gap is wide, and the turn found nothing better than `best` or another one
-        would leave too little.
-        """
-        left, reserve = self.clock.left, self.clock.reserve
-        if not 0 < reserve <= left or self.gap() <= WIDE:
+    def _leaves_time(self) -> bool:
+        """Whether what is left goes to another order: where the gap is wide, and it is enough."""
+        if self.clock.params.deterministic_limit is not None or self.gap() <= WIDE:
             return False
-        if self.clock.params.deterministic_limit is not None:
-            return False
-        return self._least() >= best or left - seconds < reserve
+        return 0 < self.clock.reserve <= self.clock.left
 
     def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
         """An optimum of `problem`; where that has bands that clash, the best one beside the bands.

@@ -251,6 +251,7 @@ class Provenance:
     order : str
         Name of the topological order chosen.
     orders_tried : int
+        Orders that the bound covers. Where time was short the plan may be of another one.
     solver : str
         OR-tools version; with `seed`, `workers` and the limits, what repeats the run.
     modelled_latency_cycles : int

@@ -475,6 +475,40 @@ def test_an_order_may_begin_late_where_a_plan_is_far_from_its_bound(
     assert found.objective_bound == (value // 4 if tried == 2 else round((1 - gap) * value))
 
 
+@pytest.mark.parametrize(
+    ("stripes", "tilings", "covered", "bound"),
+    [(False, ["all", "all"], 2, 250_000), (True, ["all", "rows"], 1, 500_000)],
+)
+def test_a_late_order_is_searched_in_stripes_alone_where_these_may_do(
+    monkeypatch: pytest.MonkeyPatch, stripes: bool, tilings: list[str], covered: int, bound: int
+) -> None:
+    """Its plan counts, but its bound is none for all tilings."""
+    network, chip = two_orders()
+    params = SolveParams(
+        strategy="layerwise", objective="dram", prefetch=False, workers=1, aliases=False
+    )
+    seconds, value, asked = [0.0], 10**6, []
+    monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda self: seconds[0]))
+    answer = planner._answer
+
+    def most_of_the_time(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
+        found, possible = answer(world, *rest)  # type: ignore[arg-type]
+        assert found is not None
+        seconds[0] += 0.7 * params.time_limit
+        asked.append(rest[-1].variant.params.tilings)  # type: ignore[attr-defined]
+        changes = {"value": value, "bound": value // 2, "stripes_may_do": stripes}
+        if world.name != "source":
+            changes |= {"value": value - 8, "bound": value // 4}
+        return replace(found, **changes), possible
+
+    monkeypatch.setattr(planner, "_answer", most_of_the_time)
+    found = planner.plan(network, chip, params).provenance
+    assert asked == tilings
+    assert (found.objective_value, found.order != "source") == (value - 8, True)
+    assert (found.orders_tried, found.objective_bound) == (covered, bound)
+    assert found.status == "feasible"
+
+
 def two_orders() -> tuple[Network, Hardware]:
     """Two branches, one behind the other in the file or side by side."""
     net = spm_opt.NetworkBuilder("branches", dtype="int8")
@@ -547,26 +581,23 @@ def test_more_tilings_do_not_end_a_search_before_stripes_have_had_their_turns() 
 
 
 @pytest.mark.parametrize(
-    ("reserve", "seconds", "found", "leaves"),
+    ("reserve", "gap", "limit", "leaves"),
     [
-        (0.0, 5.0, 110, False),  # no other order is left
-        (20.0, 5.0, 110, True),  # the turn found nothing better
-        (20.0, 5.0, 120, False),  # it did, and another one leaves enough
-        (20.0, 31.0, 120, True),  # another one would leave too little
-        (60.0, 5.0, 110, False),  # nor would no turn
-        (20.0, 5.0, 102, False),  # the gap is not wide
+        (0.0, 0.1, None, False),  # no other order is left
+        (20.0, 0.1, None, True),
+        (60.0, 0.1, None, False),  # it would not end in time
+        (20.0, 0.02, None, False),  # it would not be worth it
+        (20.0, 0.1, 1.0, False),  # runs must repeat
     ],
 )
 def test_time_is_left_to_another_order_where_the_gap_is_wide(
-    reserve: float, seconds: float, found: int, leaves: bool
+    reserve: float, gap: float, limit: float | None, leaves: bool
 ) -> None:
-    """50 seconds are left, a turn took some of those before; the best plan was one of 110."""
-    clock = SimpleNamespace(
-        left=50.0, reserve=reserve, params=SimpleNamespace(deterministic_limit=None)
-    )
-    search = SimpleNamespace(clock=clock, gap=lambda: (found - 100) / found, _least=lambda: found)
-    best = 110 if found <= 110 else 130
-    assert planner_search.Search._leaves_time(search, seconds, best) == leaves
+    """50 seconds are left."""
+    params = SimpleNamespace(deterministic_limit=limit)
+    clock = SimpleNamespace(left=50.0, reserve=reserve, params=params)
+    search = SimpleNamespace(clock=clock, gap=lambda: gap)
+    assert planner_search.Search._leaves_time(search) == leaves
 
 
 def test_smaller_spaces_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

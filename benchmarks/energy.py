@@ -1,9 +1,11 @@
 """Energy and latency as objectives, on every catalogue model; and fronts between the two.
 
     python benchmarks/energy.py [--hw mobile_npu] [--models A,B] [--fronts A,B] [--csv FILE]
+                                [--draw]
 
 Neither objective may be beaten in its own figure by a plan of the other: exits 1 where one is.
-Tables go to docs/results.md, the points of the fronts to a CSV file.
+Tables go to docs/results.md, where the rows of the models that were measured replace theirs, the
+points of the fronts to a CSV file. `--draw` draws the fronts on the page, and measures nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import argparse
 import csv
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
-from page import ROOT, write_section
+from page import ROOT, merged, read_section, rows_of, table, write_section
 
 from spm_opt import solve
 from spm_opt.api import load_hardware, load_network
@@ -23,9 +26,11 @@ from spm_opt.planner import front
 from spm_opt.schedule import Schedule
 
 FRONTS = "squeezenet1_1,mobilenet_v2,resnet18"
+PICTURE = ROOT / "docs" / "energy_fronts.svg"
+FRONT_HEAD = ("front of", "cycles", "mJ")
 HEAD = (
     "model", "least latency: cycles", "mJ", "status", "least energy: cycles", "mJ", "status",
-    "energy saved", "cycles added", "seconds",
+    "energy saved", "cycles added", "seconds", "limit s", "measured",
 )  # fmt: skip
 
 
@@ -63,6 +68,7 @@ def row(model: str, arguments: argparse.Namespace) -> tuple[tuple[str, ...], lis
         model, f"{cycles[0]:,}", f"{joules[0] / 1e12:.4f}", status[0], f"{cycles[1]:,}",
         f"{joules[1] / 1e12:.4f}", status[1], f"{1 - joules[1] / joules[0]:.2%}",
         f"{cycles[1] / cycles[0] - 1:.2%}", f"{time.monotonic() - began:.0f}",
+        f"{arguments.time_limit:.0f}", date.today().isoformat(),
     ), wrong  # fmt: skip
 
 
@@ -75,10 +81,26 @@ def front_rows(model: str, arguments: argparse.Namespace) -> list[tuple[str, int
     return [(model, cycles, energy_fj) for cycles, energy_fj in points]
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Markdown."""
-    lines = [head, tuple("---" if i == 0 else "--:" for i in range(len(head))), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def draw() -> None:
+    """The fronts on the page, one beside the other, into docs/energy_fronts.svg."""
+    from matplotlib.figure import Figure
+
+    points: dict[str, list[tuple[float, float]]] = {}
+    for model, cycles, energy_mj in rows_of(read_section("energy-fronts"), FRONT_HEAD):
+        found = points.setdefault(model, [])
+        found.append((int(cycles.replace(",", "")) / 1e6, float(energy_mj)))
+    figure = Figure(figsize=(4 * len(points), 3.4), layout="constrained")
+    for axes, (model, front_points) in zip(
+        figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True
+    ):
+        axes.plot(*zip(*sorted(front_points), strict=True), "o-", color="#0072B2", markersize=4)
+        axes.set_title(model, fontsize=10)
+        axes.set_xlabel("latency (million cycles)")
+        axes.set_ylabel("energy (mJ)")
+        axes.ticklabel_format(useOffset=False)
+        axes.locator_params(nbins=5)
+        axes.grid(color="#cccccc", linewidth=0.5)
+    figure.savefig(PICTURE)
 
 
 def main() -> int:
@@ -93,7 +115,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--orders", type=int, default=4)
     parser.add_argument("--no-page", action="store_true", help="leave docs/results.md alone")
+    parser.add_argument("--draw", action="store_true", help="draw the fronts on the page, only")
     arguments = parser.parse_args()
+    if arguments.draw:
+        draw()
+        return 0
     fronts = [p for m in arguments.fronts.split(",") if m for p in front_rows(m, arguments)]
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
@@ -107,9 +133,14 @@ def main() -> int:
         print(*line, *mistakes, sep=" | ", flush=True)
         rows.append(line)
         wrong += mistakes
-    text = table(HEAD, rows) + "\n\n" + table(("front of", "cycles", "mJ"), shown)
     if not arguments.no_page:
-        write_section("energy", text)
+        if rows:
+            write_section("energy", table(HEAD, merged("energy", HEAD, rows)))
+        if shown:
+            # a front is measured as a whole
+            known = rows_of(read_section("energy-fronts"), FRONT_HEAD)
+            kept = [row for row in known if row[0] not in {model for model, *_ in shown}]
+            write_section("energy-fronts", table(FRONT_HEAD, [*kept, *shown]))
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0
 

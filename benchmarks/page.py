@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,3 +41,33 @@ def write_section(name: str, text: str, file: Path = RESULTS) -> None:
         raise SystemExit(f"{file.name} has no section {name}")
     body = f"{text.strip()}\n\n{provenance()}\n"
     file.write_text(before + begin + body + end + after, encoding="utf-8")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
+    rule = "|---|" + "--:|" * (len(head) - 1)
+    body = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([body[0], rule, *body[1:]])
+
+
+def rows_of(text: str, head: Sequence[str]) -> list[list[str]]:
+    """The cells of the tables with this head."""
+    rows = [line.strip().strip("|").split("|") for line in text.splitlines() if "|" in line]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return [
+        row
+        for row in cells
+        if len(row) == len(head) and row != list(head) and not row[0].startswith("---")
+    ]
+
+
+def merged(
+    section: str, head: Sequence[str], rows: Iterable[Sequence[str]], keys: int = 1
+) -> list[list[str]]:
+    """Rows of a section of the results, with new ones in place of those that they replace.
+
+    Rows with equal first cells, `keys` of them, are the same row; new ones come last.
+    """
+    known = {tuple(row[:keys]): row for row in rows_of(read_section(section), head)}
+    known |= {tuple(row[:keys]): list(row) for row in rows}
+    return list(known.values())

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
-from page import ROOT, read_section, write_section
+from page import ROOT, merged, table, write_section
 
 CAPACITIES = (128, 256, 512, 2048)
 CAMERA = ("fsrcnn_1080p", "linknet_4k")
@@ -78,19 +78,6 @@ HEAD = [
 ]  # fmt: skip
 
 
-def table(lines: list[list[str]]) -> str:
-    """Lines of a table in Markdown."""
-    rule = "|---|" + "--:|" * (len(HEAD) - 1)
-    body = ["| " + " | ".join(cells) + " |" for cells in (HEAD, *lines)]
-    return "\n".join([body[0], rule, *body[1:]])
-
-
-def lines_of(text: str) -> list[list[str]]:
-    """The cells of a table that `table` wrote."""
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    return [row for row in rows if len(row) == len(HEAD) and row != HEAD]
-
-
 def jobs_of(models: list[str], capacities: list[int]) -> list[tuple[str, int]]:
     """What is measured, in order."""
     return [
@@ -116,13 +103,12 @@ def main() -> int:
         found = list(pool.map(lambda job: row(*job, arguments), jobs))
     lines = [cells for cells, _ in found]
     if arguments.no_page:
-        print(table(lines))
+        print(table(HEAD, lines))
     else:
-        known = {(cells[0], cells[1]): cells for cells in lines_of(read_section("tilings"))}
-        known |= {(cells[0], cells[1]): cells for cells in lines}
         order = [(model, f"{capacity:,}") for model, capacity in jobs_of(every, list(CAPACITIES))]
+        known = {(cells[0], cells[1]): cells for cells in merged("tilings", HEAD, lines, 2)}
         left = [known[key] for key in order if key in known]
-        write_section("tilings", f"`joint` on `{arguments.hw}`.\n\n{table(left)}\n")
+        write_section("tilings", f"`joint` on `{arguments.hw}`.\n\n{table(HEAD, left)}\n")
     return int(not all(fine for _, fine in found))
 
 

@@ -20,6 +20,7 @@ from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
 from spm_opt.emit.kernels import require_chunk
 from spm_opt.errors import GraphError, SpmTooSmallError
+from spm_opt.formats import tables
 from spm_opt.fusion_sums import sum_groups, sums
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
@@ -297,6 +298,19 @@ def test_energy_of_a_plan_is_that_of_its_candidates(name: str) -> None:
         if count == 2:
             return
     pytest.fail("no plan")
+
+
+@pytest.mark.parametrize("name", ["conv", "groups", "product"])
+def test_the_table_of_layers_counts_slices_as_deep_as_they_are(name: str) -> None:
+    """With a scratchpad that is fast enough nothing is bound by it."""
+    network, capacity = CASES[name]
+    found = world(network, capacity, 256, **{"spm.bandwidth": "1000000 B/cycle"})
+    schedule = next(schedules(found, 1))
+    layer = schedule.network.layers[1]
+    commands = [c for c in schedule.computes if c.layer == layer.name]
+    assert any(command.summed for command in commands)
+    took = sum(command.end_cycle - command.start_cycle for command in commands)
+    assert tables._work_cycles(schedule, layer, commands) == took
 
 
 def test_sums_are_read_and_written_in_the_scratchpad() -> None:

@@ -19,6 +19,7 @@ from spm_opt.cost.compute import tile_cycles
 from spm_opt.cost.exact import Ints
 from spm_opt.energy import add_up, can_count, compute_energies, transfer_energy
 from spm_opt.graph.network import Layer
+from spm_opt.graph.sums import sliced
 from spm_opt.schedule import Buffer, Compute, Schedule, Step, Transfer
 
 ALLOCATION_COLUMNS: Final = (
@@ -179,11 +180,11 @@ def _work_cycles(schedule: Schedule, layer: Layer, commands: list[Compute]) -> i
     """Cycles of the tiles if reading (of a dataflow's array: reading maps) cost nothing."""
     dtype, hardware = schedule.network.tensors[layer.output].dtype, schedule.hardware
     total = 0
-    for part, rows, begin in _tiles(commands):
-        counts = array_counts(layer, dtype, hardware, rows, part, begin)
+    for deep, part, rows, begin in _tiles(layer, commands):
+        counts = array_counts(deep, dtype, hardware, rows, part, begin)
         if counts is None:
             nothing = np.zeros_like(rows)
-            cycles = tile_cycles(layer, dtype, hardware, rows, nothing, part, begin)
+            cycles = tile_cycles(deep, dtype, hardware, rows, nothing, part, begin)
         else:
             cycles = counts["work_cycles"] + hardware.compute.tile_overhead_cycles
         total += int(cycles.sum())
@@ -194,21 +195,24 @@ def _active_pes(schedule: Schedule, layer: Layer, commands: list[Compute]) -> in
     """PEs at work in that tile of a layer that has most; nothing where there is no dataflow."""
     dtype = schedule.network.tensors[layer.output].dtype
     found: list[int] = []
-    for part, rows, begin in _tiles(commands):
-        counts = array_counts(layer, dtype, schedule.hardware, rows, part, begin)
+    for deep, part, rows, begin in _tiles(layer, commands):
+        counts = array_counts(deep, dtype, schedule.hardware, rows, part, begin)
         found += [] if counts is None else counts["active_pes"].tolist()
     return max(found, default="")
 
 
-def _tiles(commands: list[Compute]) -> Iterator[tuple[int | None, Ints, Ints]]:
-    """Rows and first rows of the tiles of every width."""
-    rows: dict[int | None, list[tuple[int, int]]] = defaultdict(list)
+def _tiles(layer: Layer, commands: list[Compute]) -> Iterator[tuple[Layer, int | None, Ints, Ints]]:
+    """Rows and first rows of the tiles of every width, and the layer as deep as they add it up."""
+    rows: dict[tuple[int | None, int | None], list[tuple[int, int]]] = defaultdict(list)
     for command in commands:
-        part = None if command.channels is None else command.channels[1] - command.channels[0]
-        rows[part].append(command.rows)
-    for part, ranges in rows.items():
+        rows[_width(command.channels), _width(command.summed)].append(command.rows)
+    for (part, added), ranges in rows.items():
         begin, end = np.array(ranges, dtype=np.int64).T
-        yield part, end - begin, begin
+        yield layer if added is None else sliced(layer, added), part, end - begin, begin
+
+
+def _width(channels: tuple[int, int] | None) -> int | None:
+    return None if channels is None else channels[1] - channels[0]
 
 
 def _csv(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:

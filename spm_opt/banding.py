@@ -74,6 +74,11 @@ def beside_bands(
     )
 
 
+def without_bands(problem: Problem, recipes: tuple[Recipe, ...], maps: frozenset[int]) -> Problem:
+    """`problem` without the groups in bands that cut any of these maps."""
+    return problem.only(lambda c: not recipes[c.recipe].bands or maps.isdisjoint(_touched(c)))
+
+
 def _maps_in_bands(chosen: Iterable[Candidate], recipes: tuple[Recipe, ...]) -> frozenset[int]:
     return frozenset(t for c in chosen if recipes[c.recipe].bands for t in _touched(c))
 

@@ -62,7 +62,8 @@ Restrict: TypeAlias = Callable[[Site, Problem], Problem]
 class Answer:
     """The best placed plan of one strategy, and a bound on all of them.
 
-    ``stripes_may_do`` says that more tilings are not known to be better than stripes alone.
+    ``stripes_may_do`` says that more tilings are not known to be better than stripes alone;
+    `search` is what gave the answer.
     """
 
     world: World
@@ -70,6 +71,7 @@ class Answer:
     value: int
     bound: int
     stripes_may_do: bool
+    search: Search
 
     @property
     def is_proven(self) -> bool:
@@ -145,6 +147,18 @@ class _Standing:
         if self.best is None:
             return False
         return (variant.again and not self.best.is_open) or (late and not self.best.is_wide_open)
+
+    def take_up(self) -> None:
+        """Go on with the search for the best plan, where it left time to orders that had no use."""
+        best = self.best
+        if best is None or not best.search.has_left_turns:
+            return
+        search, clock = best.search, best.search.clock
+        clock.began, clock.reserve = time.monotonic() - self.seconds, 0.0
+        search.overlap()
+        self.seconds = clock.seconds
+        found = _best_of(search)
+        self.best = replace(best, placed=found, value=found.value(clock.params.objective))
 
     def take(self, answer: Answer | None, is_possible: bool, variant: Variant, late: bool) -> None:
         """Take note of an order's answer; without one, of whether a plan is possible."""
@@ -269,6 +283,7 @@ def _plan_all(
             standing.take(answer, is_possible, variant, late)
     schedules = {}
     for name, standing in standings.items():
+        standing.take_up()
         if standing.best is not None:
             schedules[name] = _schedule(standing, standing.best, params)
         elif standing.is_possible:
@@ -487,7 +502,7 @@ def _answer(
             search.add(placed)
     if not search.found:
         return None, not search.impossible
-    best = min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
+    best = _best_of(search)
     value = best.value(objective)
     if search.bound > value:
         raise SolverError(
@@ -495,7 +510,12 @@ def _answer(
             "this is a bug"
         )
     stripes_may_do = search.plain is not search.problem or rivals.variant.part
-    return Answer(world, best, value, search.bound, stripes_may_do), True
+    return Answer(world, best, value, search.bound, stripes_may_do, search), True
+
+
+def _best_of(search: Search) -> Placed:
+    objective = search.objective
+    return min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
 
 
 def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Schedule:

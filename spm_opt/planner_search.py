@@ -16,7 +16,7 @@ from itertools import product
 from math import inf
 
 from spm_opt.assemble import Placed, roofline_cycles
-from spm_opt.banding import beside_bands, clashing
+from spm_opt.banding import beside_bands, clashing, without_bands
 from spm_opt.baselines import RESTRICTIONS, is_apart, is_plain, plainly, slices_apart
 from spm_opt.bounds import easy_bound, small_maps
 from spm_opt.decision import Decision
@@ -46,6 +46,8 @@ WORTHWHILE = 1000
 UNSURE = 0.005
 #: and to be worth a search of another order that may end without a bound
 WIDE = 0.03
+#: how often clashes of bands are taken out of an optimum
+CLASHES = 8
 #: maps alive at a boundary, in problems that bound one with too many residencies
 ALIVE = (3, 5, 6)
 #: strategies that are searched first where time may not do for everything
@@ -128,6 +130,9 @@ class Search:
         self._followed = STATES[0]
         #: what the last relaxation with barriers took
         self._relaxed_seconds = 0.0
+        self._turns = Turns()
+        #: whether turns were left, so that another order has their time
+        self.has_left_turns = False
         self._crossing: dict[tuple[int, int, int, Prices], Solved] = {}
         # compute alone, or compulsory traffic alone: no plan of any space is faster
         self._roofline = roofline_cycles(world.site.network, world.site.hardware)
@@ -259,9 +264,10 @@ class Search:
         turn. Turns that promise to come to more than the best plan are taken last: where the gap is
         wide enough for them, and no other order of the layers has a use for the time.
         """
-        turns, spaces = Turns(), self.spaces()
+        turns, spaces = self._turns, self.spaces()
         for promising in (True, False):
-            if not promising and (self.gap() <= UNSURE or self._leaves_time()):
+            self.has_left_turns = not promising and self.gap() > UNSURE and self._leaves_time()
+            if self.has_left_turns or (not promising and self.gap() <= UNSURE):
                 return
             for share, number in product(OVERLAP_SHARES, range(len(spaces))):
                 best, began = self._least(), self.clock.seconds
@@ -304,20 +310,30 @@ class Search:
         return 0 < self.clock.reserve <= self.clock.left
 
     def _without_clashes(self, solved: Solved, problem: Problem) -> Solved:
-        """An optimum of `problem`; where that has bands that clash, the best one beside the bands.
+        """An optimum of `problem`; where that has bands that clash, the best one without clashes.
 
         A map that is cut into columns cannot be cut into channels. No relaxation knows that: so
-        there may be a plan with these bands, where the optimum is none.
+        there may be a plan with these bands, where the optimum is none. What cuts the channels is
+        left out, or, where some layer fits in no other way, the bands are.
         """
-        decision = solved.decision
         site, recipes = self.world.site, self.world.recipes
-        if decision is None or not clashing(site, problem, recipes, decision):
-            return solved
-        beside = beside_bands(site, problem, recipes, decision)
-        found = solve_dynamic(beside, self.prices(beside), self._followed, self.clock.over)
-        if found.decision is None:
-            return solved
-        return replace(found, decision=translated(found.decision, beside, problem))
+        found, current = solved, problem
+        for _ in range(CLASHES):
+            if found.decision is None or self.clock.over():
+                break
+            maps = clashing(site, current, recipes, found.decision)
+            if not maps:
+                return replace(found, decision=translated(found.decision, current, problem))
+            rest = beside_bands(site, current, recipes, found.decision)
+            found = self._followed_optimum(rest)
+            if found.decision is None:
+                rest = without_bands(current, recipes, maps)
+                found = self._followed_optimum(rest)
+            current = rest
+        return solved
+
+    def _followed_optimum(self, problem: Problem) -> Solved:
+        return solve_dynamic(problem, self.prices(problem), self._followed, self.clock.over)
 
     def _overlap_simpler(self) -> None:
         """Plans of the simpler strategies, where time may end before a joint one crosses steps.

@@ -14,7 +14,14 @@ from draws import quick_of
 from emitted import COMPILER
 from plan_fixture import random_decision
 
-from spm_opt.banding import BandConflictError, beside_bands, clashing, in_bands
+from spm_opt import planner_search
+from spm_opt.banding import (
+    BandConflictError,
+    beside_bands,
+    clashing,
+    in_bands,
+    without_bands,
+)
 from spm_opt.commands import lower
 from spm_opt.errors import GraphError, InputError
 from spm_opt.formats.schedule_json import schedule_from_json, schedule_to_json
@@ -22,6 +29,8 @@ from spm_opt.formats.tables import layers_csv
 from spm_opt.graph.bands import Bands, banded, source_names
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
+from spm_opt.params import SolveParams
+from spm_opt.planner_search import Clock, Search
 from spm_opt.program import emit_c, run_c
 from spm_opt.report import solve_figures
 from spm_opt.simulate import simulate
@@ -217,4 +226,36 @@ def test_bands_beside_slices_of_a_map_give_way_to_bands_alone() -> None:
         kept = random_decision(random.Random(seed), beside)
         if kept is not None:
             assert not clashing(world.site, beside, world.recipes, kept)
+        # or the other way round: of these maps no bands are left
+        maps = clashing(world.site, world.problem, world.recipes, decision)
+        rest = without_bands(world.problem, world.recipes, maps)
+        gone = set(world.problem.candidates) - set(rest.candidates)
+        assert gone
+        assert all(world.recipes[c.recipe].bands for c in gone)
+        kept = random_decision(random.Random(seed), rest)
+        if kept is not None:
+            assert not clashing(world.site, rest, world.recipes, kept) & maps
     assert clashes
+
+
+def test_bands_are_left_out_where_a_layer_fits_in_nothing_but_slices(monkeypatch) -> None:
+    """The optimum clashes, and beside its bands there is no plan: without them there is one."""
+    world = wide_world(0)
+    params = SolveParams(workers=1)
+    search = Search(world, world.problem, Clock(params, None, None))
+    solved = search._followed_optimum(world.problem)
+    clashes = iter([frozenset({1}), frozenset({2}), frozenset()])
+    left_out: list[frozenset[int]] = []
+
+    def without(problem, recipes, maps):
+        left_out.append(maps)
+        return problem
+
+    monkeypatch.setattr(planner_search, "clashing", lambda *_: next(clashes))
+    monkeypatch.setattr(planner_search, "beside_bands", lambda _, problem, *rest: problem.only(
+        lambda candidate: candidate.first > 0
+    ))  # fmt: skip
+    monkeypatch.setattr(planner_search, "without_bands", without)
+    found = search._without_clashes(solved, world.problem)
+    assert left_out == [frozenset({1}), frozenset({2})]
+    assert found.decision == solved.decision

@@ -600,6 +600,28 @@ def test_time_is_left_to_another_order_where_the_gap_is_wide(
     assert planner_search.Search._leaves_time(search) == leaves
 
 
+def test_turns_that_were_left_for_other_orders_are_taken_in_the_end() -> None:
+    """Where the time is not used up, with what the search knows already."""
+    plans = [
+        SimpleNamespace(value=lambda _, n=n: n, latency_cycles=n, dram_bytes=0) for n in (9, 7)
+    ]
+    clock = planner_search.Clock(SolveParams(), None, None)
+    clock.reserve = 5.0
+    search = SimpleNamespace(
+        has_left_turns=True, clock=clock, found=plans[:1], objective="latency",
+        overlap=lambda: search.found.append(plans[1]),
+    )  # fmt: skip
+    standing = planner._Standing("joint", seconds=20.0)
+    standing.best = planner.Answer(None, plans[0], 9, 5, True, search)  # type: ignore[arg-type]
+    standing.take_up()
+    assert (standing.best.value, standing.best.placed, standing.best.bound) == (7, plans[1], 5)
+    assert clock.reserve == 0
+    assert standing.seconds >= 20
+    search.has_left_turns = False
+    standing.take_up()
+    assert len(search.found) == 2
+
+
 def test_smaller_spaces_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """All tilings, those of stripes, and slices by themselves: each is solved and placed."""
     net = spm_opt.NetworkBuilder("sliced", dtype="int8")

@@ -295,8 +295,8 @@ class Search:
         solved = self._best_overlap(share, problem)
         promised = self._value(solved)
         turns.take(number, share, solved, promised)
-        if turns.is_hopeless(number, share, best):
-            return
+        if turns.at_least(number, share) >= best:
+            return  # more may come true than before, but no more than that
         crossing = replace(_with_room(problem, share), overlap=True)
         plans = len(self.found)
         self.place(self._without_clashes(solved, crossing), crossing)

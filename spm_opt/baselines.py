@@ -31,10 +31,7 @@ def plainly(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:
 
 def is_plain(candidate: Candidate, recipes: tuple[Recipe, ...]) -> bool:
     """Whether a candidate is neither in bands, blocks or sums nor a run in channel tiles."""
-    recipe = recipes[candidate.recipe]
-    first, end = recipe.positions
-    run = recipe.axis == "channels" and end - first > 1
-    return not (recipe.bands or run or recipe.axis in ("blocks", "sums"))
+    return recipes[candidate.recipe].is_plain
 
 
 def slices_apart(problem: Problem, recipes: tuple[Recipe, ...]) -> Problem:

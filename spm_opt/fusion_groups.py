@@ -102,6 +102,13 @@ class Recipe:
     slice: int = 0
     kept: tuple[str, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is neither in bands, blocks or sums nor a run in channel tiles."""
+        first, end = self.positions
+        run = self.axis == "channels" and end - first > 1
+        return not (self.bands or run or self.axis in ("blocks", "sums"))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -288,6 +288,9 @@ class Pricer:
         options = options[:, np.lexsort(options[_VARIANT::-1])]
         if self._prune:
             kept = undominated(options[0], options[1:_VARIANT])
+            # all that stripes alone may choose from is here, too, beaten by others or not
+            plain = np.flatnonzero(self._are_plain(options[_VARIANT]))
+            kept[plain] |= undominated(options[0, plain], options[1:_VARIANT, plain])
             self.dropped = int(np.count_nonzero(~kept))
             options = options[:, kept]
         families = list(self._families)
@@ -295,9 +298,19 @@ class Pricer:
         found = tuple(_candidates(options.T.tolist(), families))
         return found, tuple(self._recipes(options[_VARIANT]))
 
+    def _are_plain(self, variants: Ints) -> NDArray[np.bool_]:
+        """Whether each variant is one of stripes, or of a layer in channel tiles."""
+        plain = np.array([recipe.is_plain for recipe, _ in self._groups], dtype=np.bool_)
+        found: NDArray[np.bool_] = plain[self._group_of(variants)]
+        return found
+
+    def _group_of(self, variants: Ints) -> Ints:
+        found: Ints = np.searchsorted(np.array(self._bases), variants, side="right") - 1
+        return found
+
     def _recipes(self, variants: Ints) -> Iterator[Recipe]:
         known: dict[int, Recipe] = {}
-        groups = np.searchsorted(np.array(self._bases), variants, side="right") - 1
+        groups = self._group_of(variants)
         for variant, number in zip(variants.tolist(), groups.tolist(), strict=True):
             if variant not in known:
                 plain, heights = self._groups[number]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,11 +12,12 @@ from oracles import TooManyPlansError, brute_force, by_dynamic, plan_of
 from random_worlds import World, make_world, random_chip, random_network, random_problem
 from small_problems import fmap, group, problem
 
+from spm_opt import planner
 from spm_opt.baselines import RESTRICTIONS, greedy_pins
 from spm_opt.bounds import dram_bound, latency_bound, shortest_cover
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.fusion import Recipe
-from spm_opt.params import STRATEGIES
+from spm_opt.params import STRATEGIES, SolveParams
 from spm_opt.problem import Problem
 
 #: (worse or equal, better or equal)
@@ -174,3 +176,22 @@ def test_bounds_by_hand():
     assert shortest_cover(case, lambda c: c.duration_cycles) == 5 + 14
     assert dram_bound(case) == 1 + 1 + 4
     assert latency_bound(case) == 40 + 25
+
+
+@pytest.mark.parametrize("seed", [3, 8, 89])
+def test_all_tilings_offer_all_that_stripes_alone_have(seed: int) -> None:
+    """Also what another tiling beats or equals (89): what stripes find, all tilings can find."""
+    network, chip = random_network(random.Random(seed)), random_chip(random.Random(seed))
+    order = tuple(range(len(network.layers)))
+    offers = [
+        planner.make_world(network, chip, SolveParams(tilings=word), "source", order)
+        for word in ("all", "rows")
+    ]
+    both, rows = (
+        sorted(
+            repr(replace(c, recipe=0)) for c in made.problem.candidates
+            if made.recipes[c.recipe].is_plain
+        )
+        for made in offers
+    )  # fmt: skip
+    assert both == rows

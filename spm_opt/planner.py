@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TypeAlias
 
-from spm_opt.assemble import Placed, assemble, tiles_and_moves_fj
+from spm_opt.assemble import Placed, assemble, roofline_cycles, tiles_and_moves_fj
 from spm_opt.baselines import RESTRICTIONS
 from spm_opt.bounds import latency_bound
 from spm_opt.constrain import constrained
@@ -520,9 +520,12 @@ def _best_of(search: Search) -> Placed:
 
 def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Schedule:
     strategy, value = standing.strategy, answer.value
-    # a plan of an order that the bound does not cover may lie below it
-    covered = answer.world.name in standing.orders
-    bound = min(*standing.bounds, value) if standing.bounds else value
+    covered, bound = answer.world.name in standing.orders, min(standing.bounds)
+    if not covered and value <= bound:
+        # better than the orders that the bound covers: it says nothing about this one
+        site = answer.world.site
+        least = roofline_cycles(site.network, site.hardware)
+        bound = min(least, value) if params.objective == "latency" else 0
     problem = RESTRICTIONS[strategy](answer.world.problem, answer.world.recipes)
     latency = bound if params.objective == "latency" else latency_bound(problem)
     provenance = Provenance(

@@ -476,11 +476,21 @@ def test_an_order_may_begin_late_where_a_plan_is_far_from_its_bound(
 
 
 @pytest.mark.parametrize(
-    ("stripes", "tilings", "covered", "bound"),
-    [(False, ["all", "all"], 2, 250_000), (True, ["all", "rows"], 1, 500_000)],
+    ("stripes", "tilings", "covered", "known", "bound"),
+    [
+        (False, ["all", "all"], 2, 500_000, 250_000),
+        (True, ["all", "rows"], 1, 500_000, 500_000),
+        # better than all that the bound covers: then it says nothing about this plan
+        (True, ["all", "rows"], 1, 10**6 - 4, 0),
+    ],
 )
 def test_a_late_order_is_searched_in_stripes_alone_where_these_may_do(
-    monkeypatch: pytest.MonkeyPatch, stripes: bool, tilings: list[str], covered: int, bound: int
+    monkeypatch: pytest.MonkeyPatch,
+    stripes: bool,
+    tilings: list[str],
+    covered: int,
+    known: int,
+    bound: int,
 ) -> None:
     """Its plan counts, but its bound is none for all tilings."""
     network, chip = two_orders()
@@ -488,6 +498,8 @@ def test_a_late_order_is_searched_in_stripes_alone_where_these_may_do(
         strategy="layerwise", objective="dram", prefetch=False, workers=1, aliases=False
     )
     seconds, value, asked = [0.0], 10**6, []
+    monkeypatch.setattr(planner._Standing, "is_content", lambda *_: False)
+    monkeypatch.setattr(planner, "_is_worth_beginning", lambda *_: True)
     monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda self: seconds[0]))
     answer = planner._answer
 
@@ -496,7 +508,7 @@ def test_a_late_order_is_searched_in_stripes_alone_where_these_may_do(
         assert found is not None
         seconds[0] += 0.7 * params.time_limit
         asked.append(rest[-1].variant.params.tilings)  # type: ignore[attr-defined]
-        changes = {"value": value, "bound": value // 2, "stripes_may_do": stripes}
+        changes = {"value": value, "bound": known, "stripes_may_do": stripes}
         if world.name != "source":
             changes |= {"value": value - 8, "bound": value // 4}
         return replace(found, **changes), possible

@@ -24,6 +24,10 @@ from spm_opt.tiling import (
 )
 from spm_opt.units import align_up, ceil_div
 
+#: Bytes of a channel tile that are few in any scratchpad: a larger one has no reason to have only
+#: coarser tiles, and would otherwise be worse where the array likes narrow ones better.
+FINE_TILE = 8192
+
 
 def channel_count(layer: Layer) -> int:
     """Output channels that can be cut apart; 1 where none can."""
@@ -133,13 +137,14 @@ def channel_heights(
 ) -> tuple[int, ...]:
     """Channel tile heights worth trying, tallest first.
 
-    What streams in with a tile (weights, or its channels of the inputs) takes 1/64 to 1/2 of the
-    scratchpad. No tile holds parts of two groups.
+    What streams in with a tile (weights, or its channels of the inputs) takes 1/64 (`FINE_TILE`
+    bytes, where that is less) to 1/2 of the scratchpad. No tile holds parts of two groups.
     """
     if not has_channel_tiles(network, layer):
         return ()
     step = layer.op.channel_step()
     begin, end = channels or (0, channel_count(layer))
+    finest = min(capacity_bytes // 64, FINE_TILE)
     found: set[int] = set()
     for height in halved(end - begin, step):
         tile = (0, height)
@@ -147,7 +152,7 @@ def channel_heights(
             network.tensors[t].rows * slice_row_bytes(network, t, tile)
             for t in tile_inputs(network, layer, height)
         )
-        if size <= capacity_bytes // 2 and (size >= capacity_bytes // 64 or not found):
+        if size <= capacity_bytes // 2 and (size >= finest or not found):
             found.add(height)
     return tuple(sorted(found, reverse=True))
 

@@ -50,7 +50,7 @@ from spm_opt.parts import (
     small_live_order,
     source_order,
 )
-from spm_opt.parts_space import slice_edges
+from spm_opt.parts_space import channel_heights, slice_edges
 
 KIB = 1024
 
@@ -71,6 +71,17 @@ def slices(network: Network, capacity_bytes: int) -> list[tuple[int, int] | None
 
 
 # --------------------------------------------------------------------------- slices
+
+
+@pytest.mark.parametrize("kib", [512, 1024, 2048, 16384])
+def test_a_larger_scratchpad_has_the_channel_tiles_of_a_smaller_one(kib: int) -> None:
+    network = one_conv(512, 1000, 14, kernel=1)
+    (layer,) = network.layers
+    smaller = channel_heights(network, layer, None, 512 * KIB)
+    larger = channel_heights(network, layer, None, kib * KIB)
+    # 16 channels of 512 bytes are 8 KiB
+    assert min(smaller) == 16
+    assert set(smaller) <= set(larger)
 
 
 def test_small_weights_are_left_whole() -> None:

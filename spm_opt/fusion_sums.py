@@ -35,7 +35,7 @@ from spm_opt.graph.network import DTYPE_BYTES, Layer
 from spm_opt.graph.ops import Linear
 from spm_opt.graph.sums import Reduction, reduction, sliced, sum_bytes
 from spm_opt.parts import Part
-from spm_opt.parts_space import channel_count
+from spm_opt.parts_space import channel_count, layer_minimum_bytes
 from spm_opt.site import Site
 from spm_opt.tiling import (
     STRIPE_COUNTS,
@@ -135,6 +135,7 @@ def sum_groups(site: Site, position: int) -> Iterator[Group]:
         return
     spans = list(wide_parts(site, position)) if end - begin > 1 else []
     spans += [((begin, end), site.parts[begin])] if end - begin == 1 else []
+    least = layer_minimum_bytes(site.network, site.hardware.spm, site.order[position])
     for span, part in spans:
         first, last = part.channels or (0, channel_count(layer))
         room = site.hardware.spm.capacity_bytes * WORTH
@@ -144,7 +145,8 @@ def sum_groups(site: Site, position: int) -> Iterator[Group]:
         if weights <= room or inputs <= room:
             continue
         # slices of output channels, one after the other, read all of the input each
-        most = weights + inputs * (span[1] - span[0]) if span[1] - span[0] > 1 else _ANY
+        fit = span[1] - span[0] > 1 and least <= site.hardware.spm.capacity_bytes
+        most = weights + inputs * (span[1] - span[0]) if fit else _ANY
         for (width, count), heights in _shapes(site, layer, known, last - first, most).items():
             yield _sum_group(site, position, span, part, heights, width, count)
 

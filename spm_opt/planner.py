@@ -287,10 +287,22 @@ def _plan_all(
         if standing.best is not None:
             schedules[name] = _schedule(standing, standing.best, params)
         elif standing.is_possible:
-            raise SolverError(f"no {name} schedule was found within the limits")
+            raise SolverError(f"no {name} schedule was found within the limits{_tight(world.site)}")
         else:
             raise unmet(world.site, world.problem, replace(params, strategy=name))
     return tuple(schedules[strategy] for strategy in strategies)
+
+
+def _tight(site: Site) -> str:
+    """What a message says of a scratchpad in which some layer fits in no stripes."""
+    least, layer = minimum_spm_bytes(site.network, site.hardware)
+    capacity = site.hardware.spm.capacity_bytes
+    if least <= capacity:
+        return ""
+    return (
+        f": layer {layer!r} fits {capacity} bytes only in bands of columns or with partial sums, which "
+        f"its neighbours' tilings may not allow; stripes fit {least} bytes (--set spm.capacity=...)"
+    )
 
 
 def front(

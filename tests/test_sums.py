@@ -19,7 +19,7 @@ from spm_opt.api import load_hardware
 from spm_opt.commands import lower
 from spm_opt.emit.c_project import emit_project
 from spm_opt.emit.kernels import require_chunk
-from spm_opt.errors import GraphError, SpmTooSmallError
+from spm_opt.errors import GraphError, SolverError, SpmTooSmallError
 from spm_opt.formats import tables
 from spm_opt.fusion_sums import sum_groups, sums
 from spm_opt.graph.builder import NetworkBuilder
@@ -32,6 +32,7 @@ from spm_opt.problem import Candidate
 from spm_opt.schedule import Schedule
 from spm_opt.seeded import draw_values
 from spm_opt.simulate import simulate
+from spm_opt.site import make_site
 from spm_opt.verify import verify
 from spm_opt.verify.commands import verify_commands
 from spm_opt.verify.engines import read_bytes
@@ -234,6 +235,37 @@ def test_a_layer_of_which_no_row_fits_may_be_added_up() -> None:
     assert has_sums(world(network, "8 KiB", 4096))
     with pytest.raises(SpmTooSmallError):
         world(network, "1 KiB")
+
+
+def test_slices_that_do_not_fit_are_no_reason_against_sums() -> None:
+    b = NetworkBuilder("wide", dtype="int8")
+    x = b.conv(b.input("x", (1, 4, 24, 200)), 160, 1, name="first")
+    b.output(b.conv(x, 64, 1, name="wide"))
+    network = b.build()
+
+    def is_added_up(capacity: str) -> bool:
+        hardware = load_hardware("eyeriss", {"spm.capacity": capacity})
+        site = make_site(network, hardware, (0, 1))
+        return any(True for _ in sum_groups(site, 1))
+
+    # sums load the input more often than two slices of the output; 30 KiB have no such slices
+    assert not is_added_up("40 KiB")
+    assert is_added_up("30 KiB")
+    plan = spm_opt.solve(
+        b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, time_limit=30, workers=1
+    )
+    assert plan.verified
+    with pytest.raises(SpmTooSmallError):
+        spm_opt.solve(b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, tilings="rows")
+
+
+def test_a_search_without_a_plan_names_the_layer_that_fits_in_no_stripes() -> None:
+    b = NetworkBuilder("tight", dtype="int8")
+    x = b.conv(b.input("x", (1, 48, 2, 200)), 160, 3, padding=1, name="conv")
+    b.output(b.softmax(x, axis=1, name="soft"))
+    # constants for channels a few at a time only, rows for columns a few at a time only
+    with pytest.raises(SolverError, match="'soft' fits 30720 bytes only in bands .* 64000 bytes"):
+        spm_opt.solve(b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, workers=1)
 
 
 def test_tiles_are_those_of_three_loops() -> None:

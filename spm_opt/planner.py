@@ -300,8 +300,9 @@ def _tight(site: Site) -> str:
     if least <= capacity:
         return ""
     return (
-        f": layer {layer!r} fits {capacity} bytes only in bands of columns or with partial sums, which "
-        f"its neighbours' tilings may not allow; stripes fit {least} bytes (--set spm.capacity=...)"
+        f": layer {layer!r} fits {capacity} bytes only in bands of columns or with partial sums, "
+        "which its neighbours' tilings may not allow; stripes fit "
+        f"{least} bytes (--set spm.capacity=...)"
     )
 
 

@@ -264,7 +264,7 @@ def test_a_search_without_a_plan_names_the_layer_that_fits_in_no_stripes() -> No
     x = b.conv(b.input("x", (1, 48, 2, 200)), 160, 3, padding=1, name="conv")
     b.output(b.softmax(x, axis=1, name="soft"))
     # constants for channels a few at a time only, rows for columns a few at a time only
-    with pytest.raises(SolverError, match="'soft' fits 30720 bytes only in bands .* 64000 bytes"):
+    with pytest.raises(SolverError, match=r"'soft' fits 30720 bytes only in bands .* 64000 bytes"):
         spm_opt.solve(b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, workers=1)
 
 

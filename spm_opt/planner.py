@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -31,14 +31,8 @@ from spm_opt.parts import distinct_orders
 from spm_opt.peak import least_spill_free, spill_free
 from spm_opt.planner_edp import search_front, search_product
 from spm_opt.planner_placing import World, place_decision
-from spm_opt.planner_search import (
-    PATIENT_LIMIT,
-    STATES,
-    UNSURE,
-    WIDE,
-    Clock,
-    Search,
-)
+from spm_opt.planner_search import PATIENT_LIMIT, STATES, UNSURE, Clock, Search
+from spm_opt.planner_standing import Answer, Standing, Variant, best_of
 from spm_opt.planner_standins import stand_ins
 from spm_opt.problem import Problem
 from spm_opt.schedule import Provenance, Schedule
@@ -56,124 +50,6 @@ MANY_RECORDS = 1_000_000
 
 #: keeps some of a problem's candidates
 Restrict: TypeAlias = Callable[[Site, Problem], Problem]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The best placed plan of one strategy, and a bound on all of them.
-
-    ``stripes_may_do`` says that more tilings are not known to be better than stripes alone;
-    `search` is what gave the answer.
-    """
-
-    world: World
-    placed: Placed
-    value: int
-    bound: int
-    stripes_may_do: bool
-    search: Search
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether no plan of its order is better."""
-        return self.bound == self.value
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a better plan would be worth another search."""
-        return self.value - self.bound > UNSURE * self.value
-
-    @property
-    def is_wide_open(self) -> bool:
-        """Whether a better plan would be worth a search that may end without a bound."""
-        return self.value - self.bound > WIDE * self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One plan space of a network.
-
-    Attributes
-    ----------
-    name : str
-        Name of the order.
-    again : bool
-        Whether the order has been tried, with aliases, and is tried without.
-    part : bool
-        Whether tilings are left out that were asked for: a bound would not be one for all of them.
-    """
-
-    name: str
-    order: tuple[int, ...]
-    params: SolveParams
-    again: bool = False
-    part: bool = False
-
-    @property
-    def label(self) -> str:
-        """For whoever watches."""
-        return f"{self.name} order" + (" without aliases" if self.again else "")
-
-
-@dataclass(slots=True)
-class _Standing:
-    """What the orders tried so far gave one strategy.
-
-    Attributes
-    ----------
-    bounds : list of int
-        Those of the orders that count.
-    orders : set of str
-        Names of the orders that the bounds cover.
-    seconds : float
-        Spent so far.
-    is_possible : bool
-        Whether some order may have a plan, found or not.
-    """
-
-    strategy: str
-    best: Answer | None = None
-    bounds: list[int] = field(default_factory=list)
-    orders: set[str] = field(default_factory=set)
-    seconds: float = 0.0
-    is_possible: bool = False
-
-    def plans_of(self, world: World) -> list[Placed]:
-        """The best plan, where it is one of that order."""
-        return [self.best.placed] if self.best is not None and self.best.world is world else []
-
-    def is_content(self, variant: Variant, late: bool) -> bool:
-        """Whether a plan is good enough to leave out a search that promises little."""
-        if self.best is None:
-            return False
-        return (variant.again and not self.best.is_open) or (late and not self.best.is_wide_open)
-
-    def take_up(self) -> None:
-        """Go on with the search for the best plan, where it left time to orders that had no use."""
-        best = self.best
-        if best is None or not best.search.has_left_turns:
-            return
-        search, clock = best.search, best.search.clock
-        clock.began, clock.reserve = time.monotonic() - self.seconds, 0.0
-        search.overlap()
-        self.seconds = clock.seconds
-        found = _best_of(search)
-        self.best = replace(best, placed=found, value=found.value(clock.params.objective))
-
-    def take(self, answer: Answer | None, is_possible: bool, variant: Variant, late: bool) -> None:
-        """Take note of an order's answer; without one, of whether a plan is possible."""
-        self.is_possible |= is_possible
-        if answer is None:
-            if not (is_possible or variant.part):
-                self.orders.add(variant.name)
-            return
-        if not (variant.part or _counts_as_untried(answer, self.best, variant.again, late)):
-            self.bounds.append(answer.bound)
-            self.orders.add(variant.name)
-        elif not variant.part:
-            return
-        if self.best is None or _rank(answer) < _rank(self.best):
-            self.best = answer
 
 
 def plan(
@@ -244,7 +120,7 @@ def _plan_all(
     if params.counts_energy:
         require_energies(network, hardware)
     _require_space(network, hardware, params)
-    standings = {strategy: _Standing(strategy) for strategy in strategies}
+    standings = {strategy: Standing(strategy) for strategy in strategies}
     clock, limit = Clock(params, progress, stop), params.time_limit * len(strategies)
     longest = MAX_GROUP_LAYERS if {"joint", "fuse"} & set(strategies) else 1
     tried, shared = 0, 0.0
@@ -355,7 +231,7 @@ def _orders(network: Network, params: SolveParams) -> dict[str, tuple[int, ...]]
 
 
 def _variants(
-    orders: dict[str, tuple[int, ...]], params: SolveParams, standings: dict[str, _Standing]
+    orders: dict[str, tuple[int, ...]], params: SolveParams, standings: dict[str, Standing]
 ) -> Iterator[Variant]:
     """The orders; then, while an answer has no proof, the same once more without aliases.
 
@@ -370,7 +246,7 @@ def _variants(
                 yield Variant(name, order, replace(params, aliases=False), again=True)
 
 
-def _is_worth_beginning(standings: dict[str, _Standing], left: float, needed: float) -> bool:
+def _is_worth_beginning(standings: dict[str, Standing], left: float, needed: float) -> bool:
     """Whether to begin an order that may not end in the seconds left.
 
     So where a plan is far from its bound, and there is time for a first good plan.
@@ -379,7 +255,7 @@ def _is_worth_beginning(standings: dict[str, _Standing], left: float, needed: fl
     return wide and left > needed
 
 
-def _stripes_may_do(variant: Variant, standings: dict[str, _Standing]) -> bool:
+def _stripes_may_do(variant: Variant, standings: dict[str, Standing]) -> bool:
     """Whether to search a late order in stripes alone, which takes half the time.
 
     Then no bound holds for all tilings that were asked for: the order counts as untried.
@@ -389,24 +265,6 @@ def _stripes_may_do(variant: Variant, standings: dict[str, _Standing]) -> bool:
         variant.params.tilings == "all" and not variant.again
         and bool(best) and all(one.stripes_may_do for one in best)
     )  # fmt: skip
-
-
-def _counts_as_untried(answer: Answer, rival: Answer | None, again: bool, late: bool) -> bool:
-    """Whether an answer is dropped, and its bound with it.
-
-    So where a search ended without proof and with nothing better than a proven plan, where one
-    that was begun late ended with a lower bound, and where a second search of an order found
-    nothing better: the bound is that of what was searched.
-    """
-    if rival is None or _rank(answer) < _rank(rival):
-        return False
-    if again or (rival.is_proven and not answer.is_proven):
-        return True
-    return late and answer.bound < rival.bound
-
-
-def _rank(answer: Answer) -> tuple[int, int]:
-    return answer.value, answer.placed.latency_cycles + answer.placed.dram_bytes
 
 
 def make_world(
@@ -515,7 +373,7 @@ def _answer(
             search.add(placed)
     if not search.found:
         return None, not search.impossible
-    best = _best_of(search)
+    best = best_of(search)
     value = best.value(objective)
     if search.bound > value:
         raise SolverError(
@@ -526,12 +384,7 @@ def _answer(
     return Answer(world, best, value, search.bound, stripes_may_do, search), True
 
 
-def _best_of(search: Search) -> Placed:
-    objective = search.objective
-    return min(search.found, key=lambda p: (p.value(objective), p.latency_cycles, p.dram_bytes))
-
-
-def _schedule(standing: _Standing, answer: Answer, params: SolveParams) -> Schedule:
+def _schedule(standing: Standing, answer: Answer, params: SolveParams) -> Schedule:
     strategy, value = standing.strategy, answer.value
     covered, bound = answer.world.name in standing.orders, min(standing.bounds)
     if not covered and value <= bound:

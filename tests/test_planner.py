@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from spm_opt import planner, planner_placing, planner_search, planner_standins
 from spm_opt.allocation.place import place
 from spm_opt.allocation.rectangles import Rectangle, is_placement, peak_load
 from spm_opt.api import load_hardware, load_network
+from spm_opt.assemble import Placed
 from spm_opt.decision import Decision
 from spm_opt.dynamic import solve_dynamic
 from spm_opt.errors import SpmTooSmallError
@@ -31,6 +33,7 @@ from spm_opt.params import STRATEGIES, SolveParams
 from spm_opt.parts import source_order
 from spm_opt.planner_placing import World
 from spm_opt.planner_search import prices
+from spm_opt.planner_standing import Answer, Standing
 from spm_opt.problem import Problem
 from spm_opt.schedule import Buffer, Schedule
 from spm_opt.site import make_site
@@ -433,7 +436,7 @@ def test_an_order_that_counts_as_untried_is_not_counted(monkeypatch: pytest.Monk
     assert planner.plan(network, chip, params).provenance.orders_tried == 2
     answer = planner._answer
 
-    def cut_short(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
+    def cut_short(world: World, *rest: object) -> tuple[Answer | None, bool]:
         found, possible = answer(world, *rest)  # type: ignore[arg-type]
         if found is not None and world.name != "source":
             found = replace(found, value=found.value + 1, bound=found.bound - 1)
@@ -456,20 +459,15 @@ def test_an_order_may_begin_late_where_a_plan_is_far_from_its_bound(
     params = SolveParams(
         strategy="layerwise", objective="dram", prefetch=False, workers=1, aliases=False
     )
-    seconds, value = [0.0], 10**6
-    monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda self: seconds[0]))
-    answer = planner._answer
+    value = 10**6
 
-    def most_of_the_time(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
-        found, possible = answer(world, *rest)  # type: ignore[arg-type]
-        assert found is not None
-        seconds[0] += 0.7 * params.time_limit
-        if world.name == "source":
-            return replace(found, value=value, bound=round((1 - gap) * value)), possible
+    def changes(name: str, _: object) -> dict[str, int]:
+        if name == "source":
+            return {"value": value, "bound": round((1 - gap) * value)}
         # the time ends before its bound is a good one
-        return replace(found, value=value - better, bound=value // 4), possible
+        return {"value": value - better, "bound": value // 4}
 
-    monkeypatch.setattr(planner, "_answer", most_of_the_time)
+    change_answers(monkeypatch, 0.7 * params.time_limit, changes)
     found = planner.plan(network, chip, params).provenance
     assert (found.orders_tried, found.order == "source") == (tried, tried == 1)
     assert found.objective_bound == (value // 4 if tried == 2 else round((1 - gap) * value))
@@ -497,28 +495,39 @@ def test_a_late_order_is_searched_in_stripes_alone_where_these_may_do(
     params = SolveParams(
         strategy="layerwise", objective="dram", prefetch=False, workers=1, aliases=False
     )
-    seconds, value, asked = [0.0], 10**6, []
-    monkeypatch.setattr(planner._Standing, "is_content", lambda *_: False)
+    value, asked = 10**6, []
+    monkeypatch.setattr(Standing, "is_content", lambda *_: False)
     monkeypatch.setattr(planner, "_is_worth_beginning", lambda *_: True)
-    monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda self: seconds[0]))
-    answer = planner._answer
 
-    def most_of_the_time(world: World, *rest: object) -> tuple[planner.Answer | None, bool]:
-        found, possible = answer(world, *rest)  # type: ignore[arg-type]
-        assert found is not None
-        seconds[0] += 0.7 * params.time_limit
-        asked.append(rest[-1].variant.params.tilings)  # type: ignore[attr-defined]
-        changes = {"value": value, "bound": known, "stripes_may_do": stripes}
-        if world.name != "source":
-            changes |= {"value": value - 8, "bound": value // 4}
-        return replace(found, **changes), possible
+    def changes(name: str, tilings: str) -> dict[str, int]:
+        asked.append(tilings)
+        found = {"value": value, "bound": known, "stripes_may_do": stripes}
+        return found if name == "source" else found | {"value": value - 8, "bound": value // 4}
 
-    monkeypatch.setattr(planner, "_answer", most_of_the_time)
+    change_answers(monkeypatch, 0.7 * params.time_limit, changes)
     found = planner.plan(network, chip, params).provenance
     assert asked == tilings
     assert (found.objective_value, found.order != "source") == (value - 8, True)
     assert (found.orders_tried, found.objective_bound) == (covered, bound)
     assert found.status == "feasible"
+
+
+def change_answers(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, changes: Callable[[str, str], dict[str, int]]
+) -> None:
+    """Let each order take `seconds`, and its answer have `changes` for its name and tilings."""
+    answer, spent = planner._answer, [0.0]
+    monkeypatch.setattr(planner_search.Clock, "seconds", property(lambda _: spent[0]))
+
+    def changed(
+        world: World, clock: planner_search.Clock, known: list[Placed], rivals: planner._Rivals
+    ) -> tuple[Answer | None, bool]:
+        found, possible = answer(world, clock, known, rivals)
+        assert found is not None
+        spent[0] += seconds
+        return replace(found, **changes(world.name, rivals.variant.params.tilings)), possible
+
+    monkeypatch.setattr(planner, "_answer", changed)
 
 
 def two_orders() -> tuple[Network, Hardware]:
@@ -623,8 +632,8 @@ def test_turns_that_were_left_for_other_orders_are_taken_in_the_end() -> None:
         has_left_turns=True, clock=clock, found=plans[:1], objective="latency",
         overlap=lambda: search.found.append(plans[1]),
     )  # fmt: skip
-    standing = planner._Standing("joint", seconds=20.0)
-    standing.best = planner.Answer(None, plans[0], 9, 5, True, search)  # type: ignore[arg-type]
+    standing = Standing("joint", seconds=20.0)
+    standing.best = Answer(None, plans[0], 9, 5, True, search)  # type: ignore[arg-type]
     standing.take_up()
     assert (standing.best.value, standing.best.placed, standing.best.bound) == (7, plans[1], 5)
     assert clock.reserve == 0

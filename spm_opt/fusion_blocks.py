@@ -57,7 +57,7 @@ from spm_opt.tiling import (
 
 #: constants that take more than this part of the scratchpad are worth loading again
 WORTH: Final = Fraction(1, 4)
-#: most stripes, each of which loads all constants
+#: most stripes of an image, each of which loads all constants
 STRIPES: Final = 16
 
 
@@ -107,13 +107,13 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
 
 
 def block_heights(layer: Layer, most: int = STRIPES) -> tuple[int, ...]:
-    """Heights of a few stripes, tallest first; one stripe is a tiling in channels alone."""
+    """Heights of a few stripes an image, tallest first; one stripe is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()
     found = []
     for height in stripe_heights(layer.rows, layer.images):
         stripes = len(row_cuttings(layer, (height,)).owner)
-        if 1 < stripes <= most:
+        if 1 < stripes <= most * layer.images:
             found.append(height)
     return tuple(found)
 

@@ -55,7 +55,7 @@ MAX_RUN_LAYERS: Final = 6
 #: widths of a tile that are tried, from the widest that fits on: of all rows, and of each height
 WIDTHS: Final = 4
 STRIPE_WIDTHS: Final = 2
-#: most stripes: each loads all constants, and computes its halos
+#: most stripes of an image: each loads all constants, and computes its halos
 STRIPES: Final = 8
 
 
@@ -145,7 +145,7 @@ def _least_space(site: Site, positions: tuple[int, int], width: int) -> int:
     layers = [site.layer_at(position) for position in range(*positions)]
     return sum(
         channel_weight_bytes(layer, (0, width))
-        + layer.rows // STRIPES * slice_row_bytes(site.network, layer.output, (0, width))
+        + layer.image_rows // STRIPES * slice_row_bytes(site.network, layer.output, (0, width))
         for layer in layers
     )
 

@@ -55,7 +55,7 @@ from spm_opt.tiling import (
 WORTH: Final = Fraction(1, 4)
 #: a block that loads more than another takes no more than this part of its space
 STEP: Final = Fraction(3, 4)
-#: most stripes of rows, each of which loads all constants
+#: most stripes of an image, each of which loads all constants
 STRIPES: Final = 16
 #: most tiles of a layer
 TILES: Final = 4096
@@ -209,12 +209,12 @@ def _blocks(site: Site, layer: Layer, known: Reduction, channels: int) -> Iterat
     network, source = site.network, site.network.tensors[layer.inputs[0].tensor]
     dtype, row = network.tensors[layer.output].dtype, slice_row_bytes(network, layer.output, (0, 1))
     element = row + row // DTYPE_BYTES[dtype] * sum_bytes(dtype)
-    each = slice_row_bytes(network, source.name, (0, 1))
+    each, most_stripes = slice_row_bytes(network, source.name, (0, 1)), STRIPES * layer.images
     for height in stripe_heights(layer.rows, layer.images):
         cuts = row_cuttings(layer, (height,))
         read = needed(layer.input_rows(0), cuts.tiles, source.rows).count
         stripes, most = len(cuts.owner), int(read.max())
-        for width in _widths(min(known.outputs, channels)) if stripes <= STRIPES else ():
+        for width in _widths(min(known.outputs, channels)) if stripes <= most_stripes else ():
             blocks = -(-channels // width)
             counts = _counts(
                 layer, known, site.hardware.spm.capacity_bytes - height * width * element,

@@ -259,6 +259,23 @@ def test_slices_that_do_not_fit_are_no_reason_against_sums() -> None:
         spm_opt.solve(b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, tilings="rows")
 
 
+def test_stripes_are_few_in_each_image() -> None:
+    """Constants come once for each stripe: more often for a batch, and so do its inputs."""
+
+    def shapes(images: int) -> set[tuple[int, int, int]]:
+        network = convolution(rows=32, images=images)
+        hardware = load_hardware("mobile_npu", {"spm.capacity": "8 KiB", **CHIP})
+        site = make_site(network, hardware, (0, 1))
+        return {
+            (height, group.plain.width, group.plain.slice)
+            for group in sum_groups(site, 1)
+            for height in group.cuts.heights
+        }
+
+    one, batch = shapes(1), shapes(12)
+    assert min(height for height, _, _ in batch) <= min(height for height, _, _ in one) < 32
+
+
 def test_a_search_without_a_plan_names_the_layer_that_fits_in_no_stripes() -> None:
     b = NetworkBuilder("tight", dtype="int8")
     x = b.conv(b.input("x", (1, 48, 2, 200)), 160, 3, padding=1, name="conv")

@@ -107,7 +107,7 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
 
 
 def block_heights(layer: Layer, most: int = STRIPES) -> tuple[int, ...]:
-    """Heights of a few stripes an image, tallest first; one stripe is a tiling in channels alone."""
+    """Few stripes an image, by their heights, tallest first; one is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()
     found = []

@@ -86,14 +86,18 @@ def draw() -> None:
     from matplotlib.figure import Figure
 
     points: dict[str, list[tuple[float, float]]] = {}
-    for model, cycles, energy_mj in rows_of(read_section("energy-fronts"), FRONT_HEAD):
-        found = points.setdefault(model, [])
-        found.append((int(cycles.replace(",", "")) / 1e6, float(energy_mj)))
+    for model, *point in rows_of(read_section("energy-fronts"), FRONT_HEAD):
+        points.setdefault(model, []).append(_point(*point))
+    # the ends, which a search for one objective finds best
+    for model, *cells in rows_of(read_section("energy"), HEAD):
+        if model in points:
+            points[model] += [_point(*cells[:2]), _point(*cells[3:5])]
     figure = Figure(figsize=(4 * len(points), 3.4), layout="constrained")
     for axes, (model, front_points) in zip(
         figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True
     ):
-        axes.plot(*zip(*sorted(front_points), strict=True), "o-", color="#0072B2", markersize=4)
+        shown = zip(*_unbeaten(front_points), strict=True)
+        axes.plot(*shown, "o-", color="#0072B2", markersize=4, drawstyle="steps-post")
         axes.set_title(model, fontsize=10)
         axes.set_xlabel("latency (million cycles)")
         axes.set_ylabel("energy (mJ)")
@@ -101,6 +105,20 @@ def draw() -> None:
         axes.locator_params(nbins=5)
         axes.grid(color="#cccccc", linewidth=0.5)
     figure.savefig(PICTURE)
+
+
+def _point(cycles: str, energy_mj: str) -> tuple[float, float]:
+    """Million cycles and millijoules."""
+    return int(cycles.replace(",", "")) / 1e6, float(energy_mj)
+
+
+def _unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that no other beats in both, fastest first."""
+    kept: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
 
 
 def main() -> int:

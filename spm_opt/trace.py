@@ -60,7 +60,9 @@ def trace_json(
     }
     other = json.dumps(head, separators=(",", ":"))
     events = ",\n".join(lines)
-    return f'{{"displayTimeUnit":"ns","otherData":{other},"traceEvents":[\n{events}\n]}}\n'
+    # Events come first, since some trace processors take the first list for them, and there is no
+    # "displayTimeUnit", since some take it for the unit of `ts`, which is always the microsecond.
+    return f'{{"traceEvents":[\n{events}\n],"otherData":{other}}}\n'
 
 
 def _names(schedule: Schedule) -> Iterator[Event]:

@@ -138,6 +138,13 @@ def test_counters_follow_the_simulation():
     assert rates[-1]["args"] == {"read": 0, "write": 0}
 
 
+def test_events_come_first_and_no_time_unit_is_said():
+    """Some trace processors take the first list for the events, and a unit for that of `ts`."""
+    text = trace_json(prefetch())
+    assert text.startswith('{"traceEvents":[')
+    assert json.loads(text).keys() == {"traceEvents", "otherData"}
+
+
 def test_a_schedule_without_commands_has_a_trace():
     assert {e["ph"] for e in events(fake_schedule())} == {"M", "X", "C"}
 

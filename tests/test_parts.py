@@ -16,7 +16,7 @@ from spm_opt.cost.compute import least_cycles, tile_cycles
 from spm_opt.errors import SpmTooSmallError
 from spm_opt.formats.catalogue import find_hardware, read_model
 from spm_opt.formats.hardware_yaml import read_hardware
-from spm_opt.fusion import minimum_spm_bytes
+from spm_opt.fusion import make_candidates, minimum_spm_bytes
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.graph.normalize import normalize
@@ -51,6 +51,7 @@ from spm_opt.parts import (
     source_order,
 )
 from spm_opt.parts_space import channel_heights, slice_edges
+from spm_opt.site import make_site
 
 KIB = 1024
 
@@ -262,8 +263,9 @@ def test_the_least_scratchpad_is_exact(seed: int) -> None:
     assert covered == set(range(world.problem.parts))
     assert least % chip.spm.alignment_bytes == 0
     smaller = with_capacity(chip, least - chip.spm.alignment_bytes)
+    site = make_site(network, smaller, source_order(network))
     with pytest.raises(SpmTooSmallError) as error:
-        make_world(network, smaller)
+        make_candidates(site, bands=False, blocks=False, runs=False)
     assert (error.value.layer, error.value.needed_bytes) == (layer, least)
 
 

@@ -252,7 +252,7 @@ def test_slices_that_do_not_fit_are_no_reason_against_sums() -> None:
     assert not is_added_up("40 KiB")
     assert is_added_up("30 KiB")
     plan = spm_opt.solve(
-        b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, time_limit=30, workers=1
+        b, "eyeriss", overrides={"spm.capacity": "30 KiB"}, strategy="layerwise", workers=1
     )
     assert plan.verified
     with pytest.raises(SpmTooSmallError):

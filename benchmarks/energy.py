@@ -22,7 +22,7 @@ from page import ROOT, merged, read_section, rows_of, table, write_section
 from spm_opt import solve
 from spm_opt.api import load_hardware, load_network
 from spm_opt.params import SolveParams
-from spm_opt.planner import front
+from spm_opt.planner import front, unbeaten
 from spm_opt.schedule import Schedule
 
 FRONTS = "squeezenet1_1,mobilenet_v2,resnet18"
@@ -96,7 +96,7 @@ def draw() -> None:
     for axes, (model, front_points) in zip(
         figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True
     ):
-        shown = zip(*_unbeaten(front_points), strict=True)
+        shown = zip(*unbeaten(front_points), strict=True)
         axes.plot(*shown, "o-", color="#0072B2", markersize=4, drawstyle="steps-post")
         axes.set_title(model, fontsize=10)
         axes.set_xlabel("latency (million cycles)")
@@ -110,15 +110,6 @@ def draw() -> None:
 def _point(cycles: str, energy_mj: str) -> tuple[float, float]:
     """Million cycles and millijoules."""
     return int(cycles.replace(",", "")) / 1e6, float(energy_mj)
-
-
-def _unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that no other beats in both, fastest first."""
-    kept: list[tuple[float, float]] = []
-    for point in sorted(points):
-        if not kept or point[1] < kept[-1][1]:
-            kept.append(point)
-    return kept
 
 
 def main() -> int:

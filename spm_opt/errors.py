@@ -84,7 +84,8 @@ class SpmTooSmallError(SpmOptError):
     layer : str
         Name of the layer.
     needed_bytes, available_bytes : int
-        Smallest working set of the layer; capacity of the scratchpad.
+        Smallest working set of the layer in stripes (other tilings may do with less than that, but
+        not with what there is); capacity of the scratchpad.
     """
 
     def __init__(self, layer: str, needed_bytes: int, available_bytes: int) -> None:
@@ -92,10 +93,9 @@ class SpmTooSmallError(SpmOptError):
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
         super().__init__(
-            f"layer {layer!r} does not fit the scratchpad in any tiling: it needs at least "
-            f"{needed_bytes} bytes, {available_bytes} are available; a capacity of "
-            f"{needed_bytes} bytes (--set spm.capacity=...), a smaller --dtype or a smaller "
-            "--batch would help"
+            f"layer {layer!r} does not fit the scratchpad in any tiling: {available_bytes} bytes "
+            f"are available, stripes of it fit {needed_bytes}; a capacity of {needed_bytes} bytes "
+            "(--set spm.capacity=...), a smaller --dtype or a smaller --batch would help"
         )
 
 

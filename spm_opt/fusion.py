@@ -37,7 +37,7 @@ from spm_opt.fusion_prices import Pricer
 from spm_opt.fusion_runs import run_groups
 from spm_opt.fusion_sums import sum_groups
 from spm_opt.hardware import Dram
-from spm_opt.parts_space import minimum_spm_bytes
+from spm_opt.parts_space import layer_minimum_bytes, minimum_spm_bytes
 from spm_opt.pipeline import Cut
 from spm_opt.problem import Candidate
 from spm_opt.site import Site
@@ -109,7 +109,7 @@ def make_candidates(
     ------
     SpmTooSmallError
         Where a part of the network fits the scratchpad in no tiling; it names the layer that
-        needs most in stripes, so that a scratchpad of the size it names holds the whole network.
+        needs most of these in stripes, so that in that size each has a tiling.
     """
     capacity = site.hardware.spm.capacity_bytes
     pricer = Pricer(
@@ -149,15 +149,21 @@ def _plain_groups(
 def _require_space(
     site: Site, candidates: tuple[Candidate, ...], recipes: tuple[Recipe, ...]
 ) -> None:
-    """Raise SpmTooSmallError where stripes do not fit, and neither bands nor sums do."""
+    """Raise SpmTooSmallError where stripes do not fit, and neither bands nor sums do.
+
+    Of the layers without a candidate it names the one that needs most.
+    """
     least, layer = minimum_spm_bytes(site.network, site.hardware)
-    capacity = site.hardware.spm.capacity_bytes
-    if least <= capacity:
+    spm = site.hardware.spm
+    if least <= spm.capacity_bytes:
         return
     covered = {part for c in candidates for part in range(c.first, c.end)}
-    others = any(recipe.bands or recipe.axis == "sums" for recipe in recipes)
-    if len(covered) < len(site.parts) or not others:
-        raise SpmTooSmallError(layer, least, capacity)
+    left = {part.layer for number, part in enumerate(site.parts) if number not in covered}
+    if left:
+        least, index = max((layer_minimum_bytes(site.network, spm, i), -i) for i in left)
+        raise SpmTooSmallError(site.network.layers[-index].name, least, spm.capacity_bytes)
+    if not any(recipe.bands or recipe.axis == "sums" for recipe in recipes):
+        raise SpmTooSmallError(layer, least, spm.capacity_bytes)
 
 
 def cut_costs(dram: Dram) -> Cut:

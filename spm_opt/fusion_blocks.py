@@ -47,12 +47,11 @@ from spm_opt.tiling import (
     Rows,
     channel_runs,
     cuttings,
+    few_stripes,
     grow_chain,
     input_channels,
-    row_cuttings,
     slice_row_bytes,
     start_chain,
-    stripe_heights,
 )
 
 #: constants that take more than this part of the scratchpad are worth loading again
@@ -107,15 +106,10 @@ def block_groups(site: Site, position: int) -> Iterator[Group]:
 
 
 def block_heights(layer: Layer, most: int = STRIPES) -> tuple[int, ...]:
-    """Few stripes an image, by their heights, tallest first; one is a tiling in channels alone."""
+    """Heights of a few stripes an image, tallest first; one is a tiling in channels alone."""
     if not layer.op.tileable:
         return ()
-    found = []
-    for height in stripe_heights(layer.rows, layer.images):
-        stripes = len(row_cuttings(layer, (height,)).owner)
-        if 1 < stripes <= most * layer.images:
-            found.append(height)
-    return tuple(found)
+    return tuple(cuts.heights[0] for cuts in few_stripes(layer, most) if len(cuts.owner) > 1)
 
 
 def blocks(

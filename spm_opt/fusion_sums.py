@@ -45,10 +45,10 @@ from spm_opt.tiling import (
     Rows,
     channel_runs,
     cuttings,
+    few_stripes,
     needed,
     row_cuttings,
     slice_row_bytes,
-    stripe_heights,
 )
 
 #: constants, and inputs, that take more than this part of the scratchpad are worth dividing
@@ -209,12 +209,12 @@ def _blocks(site: Site, layer: Layer, known: Reduction, channels: int) -> Iterat
     network, source = site.network, site.network.tensors[layer.inputs[0].tensor]
     dtype, row = network.tensors[layer.output].dtype, slice_row_bytes(network, layer.output, (0, 1))
     element = row + row // DTYPE_BYTES[dtype] * sum_bytes(dtype)
-    each, most_stripes = slice_row_bytes(network, source.name, (0, 1)), STRIPES * layer.images
-    for height in stripe_heights(layer.rows, layer.images):
-        cuts = row_cuttings(layer, (height,))
+    each = slice_row_bytes(network, source.name, (0, 1))
+    for cuts in few_stripes(layer, STRIPES):
+        height, stripes = cuts.heights[0], len(cuts.owner)
         read = needed(layer.input_rows(0), cuts.tiles, source.rows).count
-        stripes, most = len(cuts.owner), int(read.max())
-        for width in _widths(min(known.outputs, channels)) if stripes <= most_stripes else ():
+        most = int(read.max())
+        for width in _widths(min(known.outputs, channels)):
             blocks = -(-channels // width)
             counts = _counts(
                 layer, known, site.hardware.spm.capacity_bytes - height * width * element,

@@ -2,8 +2,8 @@
 
 Least is a slice of one channel, row by row, every map streamed: no other tiling in rows, channels
 or blocks needs less, since a taller stripe or a wider slice holds at least the same rows and
-channels. It does not depend on the capacity, so the figure that an error names is exact. Bands of
-columns, and slices of input channels, may do with less.
+channels. It does not depend on the capacity. Bands of columns, and slices of input channels, may do
+with less: then it is no bound, but a size that suffices.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def halved(width: int, step: int) -> Iterator[int]:
 
 
 def layer_minimum_bytes(network: Network, spm: Scratchpad, index: int) -> int:
-    """Least capacity at which a layer has a tiling."""
+    """Least capacity at which a layer has a tiling in stripes."""
     layer = network.layers[index]
     least = row_tile_bytes(network, spm, index, None)
     finest = widest_slice(layer, channel_count(layer))
@@ -178,7 +178,7 @@ def layer_minimum_bytes(network: Network, spm: Scratchpad, index: int) -> int:
 
 
 def minimum_spm_bytes(network: Network, hardware: Hardware) -> tuple[int, str]:
-    """Least capacity at which every layer has a tiling, and the layer that sets it.
+    """Least capacity at which every layer has a tiling in stripes, and the layer that sets it.
 
     Returns
     -------

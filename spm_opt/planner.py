@@ -9,11 +9,11 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from spm_opt.assemble import Placed, assemble, roofline_cycles, tiles_and_moves_fj
 from spm_opt.baselines import RESTRICTIONS
@@ -48,6 +48,8 @@ OF_STRIPES = 0.5
 #: records made between two looks for garbage
 MANY_RECORDS = 1_000_000
 
+#: two figures, less is better
+Point = TypeVar("Point", bound=tuple[float, float])
 #: keeps some of a problem's candidates
 Restrict: TypeAlias = Callable[[Site, Problem], Problem]
 
@@ -202,9 +204,13 @@ def front(
     search = Search(world, world.problem, Clock(params, None, None))
     stand_ins(search)
     search_front(search)
-    points = sorted({(p.latency_cycles, p.value("energy")) for p in search.found})
-    kept: list[tuple[int, int]] = []
-    for point in points:
+    return unbeaten((p.latency_cycles, p.value("energy")) for p in search.found)
+
+
+def unbeaten(points: Iterable[Point]) -> tuple[Point, ...]:
+    """Those that no other one beats or equals in both figures, in order of the first."""
+    kept: list[Point] = []
+    for point in sorted(points):
         if not kept or point[1] < kept[-1][1]:
             kept.append(point)
     return tuple(kept)

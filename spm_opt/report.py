@@ -567,7 +567,7 @@ def _info_rows(figures: InfoFigures) -> list[tuple[str, str]]:
         ("weights", _size(figures["weight_bytes"])),
         ("feature maps", _size(figures["feature_map_bytes"])),
         ("largest layer", f"{largest['name']}: {_size(largest['working_set_bytes'])}"),
-        ("minimum SPM", f"{minimum}, set by {figures['minimum_spm_layer']}"),
+        ("minimum SPM", f"{minimum} in stripes, set by {figures['minimum_spm_layer']}"),
         ("to pin everything", f"{_size(figures['minimum_peak_bytes'])} at least"),
         ("SPM of " + figures["hardware"], _size(figures["spm_capacity_bytes"])),
     ]

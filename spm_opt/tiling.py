@@ -13,7 +13,7 @@ This room knows shapes and rows; no cycles, no bandwidth, no choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,8 @@ Channels = tuple[int, int] | None
 #: more rows than any map has
 _NO_IMAGES = 2**62
 
+#: stripes of all images where each loads constants again; more take long to time
+MOST_STRIPES = 64
 #: numbers of stripes that are tried, besides one row a stripe
 STRIPE_COUNTS = (
     1, 2, 3, 4, 5, 7, 8, 10, 14, 16, 20, 28, 32, 40, 56, 64, 80, 112, 128, 160, 192, 224, 256,
@@ -120,6 +122,18 @@ def row_cuttings(layer: Layer, heights: Sequence[int]) -> Cuttings:
         ],
         layer.rows,
     )
+
+
+def few_stripes(layer: Layer, most: int) -> Iterator[Cuttings]:
+    """Output rows cut into at most `most` stripes of each image, tallest first, one by one.
+
+    A batch has at most `MOST_STRIPES` in all: of many images, a stripe is several.
+    """
+    most = min(most * layer.images, MOST_STRIPES)
+    for height in stripe_heights(layer.rows, layer.images):
+        cuts = row_cuttings(layer, (height,))
+        if len(cuts.owner) <= most:
+            yield cuts
 
 
 def cuttings(begin: int, end: int, heights: Sequence[int]) -> Cuttings:

@@ -19,7 +19,7 @@ from spm_opt.api import load_hardware
 from spm_opt.commands import lower
 from spm_opt.decision import Decision
 from spm_opt.emit.c_project import emit_project
-from spm_opt.fusion_blocks import blocks
+from spm_opt.fusion_blocks import block_heights, blocks
 from spm_opt.graph.builder import NetworkBuilder
 from spm_opt.graph.network import Network
 from spm_opt.params import SolveParams
@@ -55,6 +55,15 @@ def alone(found: World, axis: str = "blocks") -> Iterator[tuple[int, Decision]]:
         span = candidate.first, candidate.end
         if found.recipes[candidate.recipe].axis == axis and span == (0, len(found.site.parts)):
             yield k, Decision((k,), (), (), (-1,) * len(found.site.parts))
+
+
+@pytest.mark.parametrize(("images", "least"), [(1, 4), (3, 4), (4, 4), (12, 13), (200, 256)])
+def test_stripes_are_few_in_each_image_and_not_many_in_all(images: int, least: int) -> None:
+    """16 an image, 64 in all: of 64 rows no stripe is lower than 4, or than 12 x 64 / 64."""
+    (layer,) = network(rows=64, images=images).layers
+    heights = block_heights(layer)
+    assert min(heights) == least
+    assert all(-(-layer.rows // height) <= 64 for height in heights)
 
 
 def test_tiles_are_those_of_two_loops() -> None:

@@ -130,7 +130,7 @@ def test_a_scratchpad_that_is_too_small_gets_one_message(capsys, tmp_path):
     model.write_text(MODEL)
     message = refused(capsys, "solve", str(model), "--set", "spm.capacity=128")
     assert "does not fit the scratchpad in any tiling" in message
-    assert "128 are available" in message
+    assert "128 bytes are available" in message
 
 
 def test_ctrl_c_returns_the_best_schedule_so_far():

@@ -272,8 +272,22 @@ def test_stripes_are_few_in_each_image() -> None:
             for height in group.cuts.heights
         }
 
-    one, batch = shapes(1), shapes(12)
+    one, batch = shapes(1), shapes(4)
     assert min(height for height, _, _ in batch) <= min(height for height, _, _ in one) < 32
+
+
+def test_the_layer_that_is_named_is_one_without_any_tiling() -> None:
+    """Not the one that needs most in stripes, where that one fits in bands of columns."""
+    b = NetworkBuilder("two", dtype="int8")
+    b.output(b.conv(b.input("x", (1, 160, 4, 400)), 4, 1, name="wide"))
+    b.output(b.softmax(b.input("y", (1, 20_000)), axis=1, name="long"))
+    network, hardware = b.build(), load_hardware("eyeriss", {"spm.capacity": "16 KiB"})
+    least, worst = minimum_spm_bytes(network, hardware)
+    assert worst == "wide"
+    with pytest.raises(SpmTooSmallError) as error:
+        make_world(network, hardware, SolveParams(), "source", (0, 1))
+    assert error.value.layer == "long"
+    assert hardware.spm.capacity_bytes < error.value.needed_bytes < least
 
 
 def test_a_search_without_a_plan_names_the_layer_that_fits_in_no_stripes() -> None:
